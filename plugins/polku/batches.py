@@ -125,11 +125,15 @@ class Lane(msgspec.Struct, frozen=True, omit_defaults=True):
         name: Unique in its run, e.g. ``shards-0`` or ``files``; also the name of the part that comes of it.
         kind: "stream", "files", or "nothing" (a run that only heals what earlier ones left pending).
         shards: Position keys (``kinesis.Shard.key``) of the shards to read, parents before children.
+        forget: Position keys that the stream no longer lists.
+        gaps: Seconds of arrivals that retention may have taken, by position key; -1 where nobody can tell.
     """
 
     name: str
     kind: Literal["stream", "files", "nothing"]
     shards: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    gaps: dict[str, int] = {}
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,6 +146,8 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
         start: Position of each shard of the lane where the drain began.
         end: Position of each shard where the next drain begins.
         files_from: The files counter where the drain began; -1 where the lane read no files.
+        forget: As in its lane.
+        gaps: As in its lane.
     """
 
     name: str
@@ -149,6 +155,8 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     start: dict[str, Position] = {}
     end: dict[str, Position] = {}
     files_from: int = -1
+    forget: tuple[str, ...] = ()
+    gaps: dict[str, int] = {}
 
     @property
     def files(self) -> tuple[BufferFile, ...]:
@@ -156,10 +164,17 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(o.file for o in self.objects if o.file)
 
 
-class Pending(msgspec.Struct, frozen=True):
-    """A batch that is committed and not yet known to be loaded: its parts that came to something."""
+class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    A batch that is committed and not yet known to be loaded.
 
-    parts: tuple[Part, ...]
+    Args:
+        parts: Its parts, until its manifest is written and its buffer files are deleted; then nothing ("settled").
+        held: Why Redshift refused it; a held batch waits until its run is cleared. "" where it may be loaded.
+    """
+
+    parts: tuple[Part, ...] = ()
+    held: str = ""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

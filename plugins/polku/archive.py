@@ -1,0 +1,279 @@
+"""
+The bucket: raw, staged and quarantined objects, and the state objects of the commit protocol.
+
+Data objects are written once, under names that no other try uses. State objects are replaced by conditional
+writes alone (S3 user guide, "How to prevent object overwrites with conditional writes"). Readers go by manifest
+and receipt, never by prefix.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import msgspec
+
+from polku import batches
+from polku.batches import LAYOUT, Batch, Checkpoint, Manifest, Part, RawObject, Receipt, StagedObject
+from polku.errors import LostRace, SettingsError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+log = logging.getLogger(__name__)
+
+_HEADS_AT_ONCE = 8
+_CONFLICT_WAITS = (0.05, 0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """
+    The object names of one try of one task; no other try has the same.
+
+    Args:
+        batch: The batch it works on.
+        part: The lane or part it works on.
+        attempt: Unique to this try, e.g. ``2-5f0c9a1be7d3``.
+    """
+
+    batch: Batch
+    part: str
+    attempt: str
+
+    def raw(self, number: int) -> str:
+        """Name of the n-th raw object."""
+        return f"raw/{self.batch.source}/dt={self.batch.date}/{self.batch.name}/{self.part}-{self.attempt}-{number:05d}"
+
+    def staged(self, number: int) -> str:
+        """Name of the n-th staged object."""
+        return f"staged/{self.batch.source}/dt={self.batch.date}/{self.batch.name}/{self.part}-{self.attempt}-{number:05d}.zst"
+
+    def quarantine(self, number: int) -> str:
+        """Name of the n-th quarantine object."""
+        return f"quarantine/{self.batch.source}/dt={self.batch.date}/{self.batch.name}/{self.part}-{self.attempt}-{number:05d}.jsonl.zst"
+
+
+def load_manifest_key(source: str, load: str) -> str:
+    """Name of the COPY manifest of one try of one load."""
+    return f"load/{source}/{load}.manifest"
+
+
+# -- data: written once ------------------------------------------------------------------------------------------
+
+
+def put_once(client: S3Client, bucket: str, key: str, body: bytes) -> str:
+    """
+    Write an object that is not there yet and return its ETag.
+
+    A 412 can only be the echo of our own write whose answer was lost, since no other try uses the name.
+    Raises TransientError where S3 does not take it.
+    """
+    try:
+        return _call(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")["ETag"]
+    except LostRace:
+        head = _call(client.head_object, Bucket=bucket, Key=key)
+        if head["ContentLength"] != len(body):
+            raise TransientError(f"s3://{bucket}/{key} is there with {head['ContentLength']} bytes; expected our {len(body)}") from None
+        return head["ETag"]
+
+
+def open_raw(client: S3Client, bucket: str, raw: RawObject) -> BinaryIO:
+    """
+    Return a raw object as a file on disk that is gone once it is closed.
+
+    Raises SettingsError where it has expired: a batch can only be replayed as long as its raw objects live.
+    """
+    body = _get(client, bucket, raw.key)
+    if body is None:
+        raise SettingsError(
+            f"Raw object s3://{bucket}/{raw.key} is gone. A batch can be replayed only while its raw objects live; "
+            "see the lifecycle rules of the bucket (prefix raw/)."
+        )
+    file = tempfile.TemporaryFile()
+    try:
+        for chunk in body.iter_chunks(1 << 20):
+            file.write(chunk)
+    except Exception as error:
+        file.close()
+        raise TransientError(f"s3://{bucket}/{raw.key} could not be read to its end: {error}") from error
+    file.seek(0)
+    return file
+
+
+def write_load_manifest(client: S3Client, bucket: str, key: str, staged: Sequence[StagedObject]) -> None:
+    """Write the manifest that COPY reads: every staged object by name, each mandatory (Redshift guide, "Using a manifest")."""
+    entries = [{"url": f"s3://{bucket}/{o.key}", "mandatory": True, "meta": {"content_length": o.size}} for o in staged]
+    put_once(client, bucket, key, msgspec.json.encode({"entries": entries}))
+
+
+# -- state: replaced by conditional writes -----------------------------------------------------------------------
+
+
+def read_checkpoint(client: S3Client, bucket: str, source: str) -> tuple[Checkpoint, str]:
+    """Return the checkpoint and its ETag; an empty one and "" before the first commit."""
+    return _read(client, bucket, _checkpoint_key(source), Checkpoint) or (Checkpoint(), "")
+
+
+def replace_checkpoint(client: S3Client, bucket: str, source: str, new: Checkpoint, etag: str) -> None:
+    """Replace the checkpoint if it still is what was read. Raises LostRace where it is not (or where our own write's answer was lost)."""
+    _replace(client, bucket, _checkpoint_key(source), new, etag)
+
+
+def change_checkpoint(client: S3Client, bucket: str, source: str, change: Callable[[Checkpoint], Checkpoint | None]) -> Checkpoint:
+    """
+    Apply ``change`` to the checkpoint, again on what is there now whenever somebody else wrote first.
+
+    Args:
+        change: Returns the new checkpoint, or None where nothing is to be written (also when a lost answer turns
+            out to have been a yes).
+
+    Returns: The checkpoint as it stands afterwards.
+    """
+    while True:
+        checkpoint, etag = read_checkpoint(client, bucket, source)
+        new = change(checkpoint)
+        if new is None or new == checkpoint:
+            return checkpoint
+        try:
+            replace_checkpoint(client, bucket, source, new, etag)
+        except LostRace:
+            log.info("Somebody else replaced the checkpoint of %s meanwhile; reading it again", source)
+            continue
+        return new
+
+
+def write_manifest(client: S3Client, bucket: str, manifest: Manifest) -> None:
+    """Write a batch's manifest unless it is there: it never changes."""
+    try:
+        _call(client.put_object, Bucket=bucket, Key=_manifest_key(Batch.parse(manifest.batch)), Body=batches.dump(manifest), IfNoneMatch="*")
+    except LostRace:
+        log.debug("The manifest of %s was written before", manifest.batch)
+
+
+def read_manifest(client: S3Client, bucket: str, batch: Batch) -> Manifest | None:
+    """Return a batch's manifest; None where the batch was never made."""
+    found = _read(client, bucket, _manifest_key(batch), Manifest)
+    return found[0] if found else None
+
+
+def write_receipt(client: S3Client, bucket: str, receipt: Receipt, now_ms: int) -> Receipt:
+    """
+    Make this transform the one that counts for its part, and return the receipt with its generation.
+
+    The generation is the time, or one more than the former's where clocks disagree; so it also grows when
+    receipts have expired.
+    """
+    key = _receipt_key(Batch.parse(receipt.batch), receipt.part)
+    while True:
+        former, etag = _read(client, bucket, key, Receipt) or (None, "")
+        new = msgspec.structs.replace(receipt, generation=max(now_ms, former.generation + 1 if former else 0))
+        if former and msgspec.structs.replace(former, generation=0) == msgspec.structs.replace(new, generation=0):
+            return former  # our own write, whose answer was lost
+        try:
+            _replace(client, bucket, key, new, etag)
+        except LostRace:
+            continue
+        return new
+
+
+def read_receipt(client: S3Client, bucket: str, batch: Batch, part: Part) -> Receipt | None:
+    """Return a part's receipt; None where there is none that counts: another layout, or staged objects gone or not the ones written."""
+    found = _read(client, bucket, _receipt_key(batch, part.name), Receipt)
+    if not found or found[0].layout != LAYOUT:
+        return None
+    receipt = found[0]
+    with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
+        sound = list(pool.map(lambda staged: _is_as_written(client, bucket, staged), receipt.staged))
+    if not all(sound):
+        log.warning("%d staged objects of %s %s are gone or changed; the part has to be transformed again", sound.count(False), batch, part.name)
+        return None
+    return receipt
+
+
+def _checkpoint_key(source: str) -> str:
+    return f"state/{source}/checkpoint.json"
+
+
+def _manifest_key(batch: Batch) -> str:
+    return f"state/{batch.source}/batches/{batch.name}.json"
+
+
+def _receipt_key(batch: Batch, part: str) -> str:
+    return f"state/{batch.source}/receipts/{batch.name}/{part}.json"
+
+
+def _is_as_written(client: S3Client, bucket: str, staged: StagedObject) -> bool:
+    try:
+        head = _call(client.head_object, Bucket=bucket, Key=staged.key)
+    except FileNotFoundError:
+        return False
+    return head["ETag"] == staged.etag and head["ContentLength"] == staged.size
+
+
+def _read(client: S3Client, bucket: str, key: str, kind: type[T]) -> tuple[T, str] | None:
+    """Return a state object and its ETag, None where it is not there. Raises SettingsError where it cannot be read."""
+    try:
+        answer = _call(client.get_object, Bucket=bucket, Key=key)
+    except FileNotFoundError:
+        return None
+    body = answer["Body"].read()
+    try:
+        return batches.load(body, kind), answer["ETag"]
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"s3://{bucket}/{key} is not a {kind.__name__} of this release: {error}. Nothing was changed; look at the object.") from error
+
+
+def _get(client: S3Client, bucket: str, key: str) -> Any:
+    try:
+        return _call(client.get_object, Bucket=bucket, Key=key)["Body"]
+    except FileNotFoundError:
+        return None
+
+
+def _replace(client: S3Client, bucket: str, key: str, new: msgspec.Struct, etag: str) -> None:
+    condition: dict[str, str] = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    try:
+        _call(client.put_object, Bucket=bucket, Key=key, Body=batches.dump(new), ContentType="application/json", **condition)
+    except FileNotFoundError as error:  # S3's answer to If-Match where the object was deleted
+        raise LostRace(f"s3://{bucket}/{key} was deleted") from error
+
+
+def _call(operation: Callable[..., Any], **arguments: Any) -> Any:
+    """
+    Call S3; raises LostRace (412), FileNotFoundError (404), SettingsError (403, no such bucket), else TransientError.
+
+    A 409 (ConditionalRequestConflict) says that another write of the object is under way and decides nothing: the
+    same call is made again a few times. A 412 is an answer and never is.
+    """
+    import botocore.exceptions
+
+    place = f"s3://{arguments['Bucket']}/{arguments['Key']}"
+    for wait in (*_CONFLICT_WAITS, None):
+        try:
+            return operation(**arguments)
+        except botocore.exceptions.ClientError as error:
+            status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+            if status == 409 and wait is not None:
+                time.sleep(wait)
+                continue
+            if code == "NoSuchBucket":
+                raise SettingsError(f"Bucket {arguments['Bucket']!r} does not exist; see `bucket` in parameters.yaml.j2.") from error
+            if status == 412:
+                raise LostRace(f"{place}: {code}") from error
+            if status == 404:
+                raise FileNotFoundError(place) from error
+            if status in (401, 403):
+                raise SettingsError(f"{place}: {code}; the role or key in aws_default may not do this.") from error
+            raise TransientError(f"{place}: S3 answered {status} {code}") from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise TransientError(f"{place}: {error}") from error
+    raise AssertionError  # the last round returned or raised
