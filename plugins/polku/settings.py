@@ -218,10 +218,9 @@ class Settings:
         """Return these variables; raises SettingsError that names all that are missing."""
         missing = [name for name in names if not self.environment.get(name)]
         if missing:
+            verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
             remedy = f", or define the Airflow connection {connection}" if connection else ""
-            raise SettingsError(
-                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. Set it in the environment{remedy}."
-            )
+            raise SettingsError(f"{', '.join(missing)} {verb} not set. Set {them} in the environment{remedy}.")
         return [self.environment[name] for name in names]
 
 
