@@ -1,0 +1,672 @@
+"""
+Kinesis: which shards there are, whether they hold anything new, and a bounded read of them.
+
+A position is a sequence number (design, section 2), never a time and never an iterator: iterators expire after
+five minutes, arrival times are not monotonic. ``read`` takes positions and yields blocks and positions.
+
+Every function takes a boto3 client made by the caller: ``boto3.client("kinesis", config=Config(**kinesis.CONFIG))``.
+It needs ``kinesis:DescribeStreamSummary``, ``ListShards``, ``GetShardIterator`` and ``GetRecords``.
+
+Limits that are kept (https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html and the page of
+GetRecords): 5 reads and 2 MB a second a shard; an answer holds at most 10 MB or 10,000 records.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from polku.batches import Position
+from polku.errors import PolkuError, SettingsError, TransientError
+from polku.records import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from botocore.exceptions import ClientError
+    from mypy_boto3_kinesis.client import KinesisClient
+
+log = logging.getLogger(__name__)
+
+CONFIG: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 20,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "tcp_keepalive": True,
+}
+"""
+Arguments for ``botocore.config.Config``. The waits are short since ``read`` itself backs off within its seconds;
+the three attempts are for ``list_shards`` and ``has_records``. Other retry settings work too.
+"""
+
+REFRESH_SECONDS = 6 * 3600
+"""How old a position may grow on an idle shard before ``has_records`` has it read again, so that it is not taken for a gap."""
+
+_ANSWER_RECORDS = 10_000  # the most that GetRecords returns
+_BLOCK_BYTES = 4 << 20  # of data in one block
+_IN_FLIGHT = 3  # answers at once, of 10 MB at most: what bounds a drain's memory
+_GRACE_SECONDS = 10.0  # for an answer that is still on its way when the time is up
+_FAILURES = 8  # in a row, until a shard is left to the next run
+_BACKOFF_SECONDS = 0.2  # doubled with each failure in a row
+_BACKOFF_MOST_SECONDS = 5.0
+
+_BUSY = frozenset(
+    {
+        "InternalFailure",
+        "InternalFailureException",
+        "KMSThrottlingException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ResourceInUseException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_FORBIDDEN = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "KMSOptInRequired",
+        "MissingAuthenticationTokenException",
+        "UnrecognizedClientException",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """
+    A shard of a stream.
+
+    Args:
+        key: ``<stream name>@<creation second>/<shard id>``, the key of its position. A stream that was made anew under
+            the old name has new keys; the name and the ARN of one stream give the same keys.
+        stream: The stream as the settings name it, by name or by ARN.
+        id: Kinesis' shard id.
+        parents: Keys of the shards that it came from by split (one) or merge (two).
+        closed: It takes no more records.
+        retention_hours: How long the stream keeps a record.
+    """
+
+    key: str
+    stream: str
+    id: str
+    parents: tuple[str, ...] = ()
+    closed: bool = False
+    retention_hours: int = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """
+    Where a read ends.
+
+    Args:
+        max_bytes: Of record data, over all shards; passed by at most the answers in flight (3 of up to 10 MB).
+        max_seconds: No request starts later than this after the first.
+        reads_a_second: For each shard; Kinesis allows five, which all readers of the stream share.
+        bytes_a_second: For each shard; Kinesis allows two MB.
+    """
+
+    max_bytes: int
+    max_seconds: float
+    reads_a_second: float = 5.0
+    bytes_a_second: float = 2_000_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEnd:
+    """
+    Where the read of a shard ended.
+
+    Args:
+        key: Position key of the shard.
+        position: Where the next read begins.
+        error: Why it ended early although there may be more; "" where it did not.
+    """
+
+    key: str
+    position: Position
+    error: str = ""
+
+
+def list_shards(client: KinesisClient, stream: str) -> list[Shard]:
+    """
+    Return every shard that the stream still lists, parents before children.
+
+    Args:
+        client: See the top of this module.
+        stream: Name or ARN.
+
+    Raises:
+        TransientError: The stream does not exist (now), or Kinesis does not answer.
+        SettingsError: Access is refused.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        summary = client.describe_stream_summary(**_named(stream))["StreamDescriptionSummary"]
+        prefix = f"{summary['StreamName']}@{int(summary['StreamCreationTimestamp'].timestamp())}/"
+        listed = _listed(client, stream)
+    except (ClientError, BotoCoreError) as error:
+        raise _fault(error, f"stream {stream!r}").as_error() from error
+    shards = {
+        shard["ShardId"]: Shard(
+            key=prefix + shard["ShardId"],
+            stream=stream,
+            id=shard["ShardId"],
+            parents=tuple(prefix + shard[end] for end in ("ParentShardId", "AdjacentParentShardId") if shard.get(end)),
+            closed="EndingSequenceNumber" in shard["SequenceNumberRange"],
+            retention_hours=summary["RetentionPeriodHours"],
+        )
+        for shard in sorted(listed, key=lambda s: s["ShardId"])
+    }
+    by_key = {shard.key: shard for shard in shards.values()}
+    order = TopologicalSorter({shard.key: [p for p in shard.parents if p in by_key] for shard in by_key.values()})
+    return [by_key[key] for key in order.static_order()]
+
+
+def readable(shards: Iterable[Shard], positions: Mapping[str, Position]) -> list[Shard]:
+    """
+    Return the shards that may be read now: not finished, and every parent that is still listed is finished.
+
+    A parent that is no longer listed has been trimmed with all that was in it, so it counts as finished.
+    """
+    shards = list(shards)
+    listed = {shard.key for shard in shards}
+    return [
+        shard
+        for shard in shards
+        if not _finished(positions, shard.key) and all(p not in listed or _finished(positions, p) for p in shard.parents)
+    ]
+
+
+def lanes(shards: Iterable[Shard], positions: Mapping[str, Position], count: int) -> list[tuple[Shard, ...]]:
+    """
+    Spread the unfinished shards over at most ``count`` lanes, parents before children; never an empty lane.
+
+    A shard and its descendants stay in one lane, so that ``read`` can follow from parent to child.
+    """
+    waiting = [shard for shard in shards if not _finished(positions, shard.key)]
+    family = {shard.key: shard.key for shard in waiting}
+
+    def root(key: str) -> str:
+        while family[key] != key:
+            key = family[key]
+        return key
+
+    for shard in waiting:
+        for parent in shard.parents:
+            if parent in family:
+                family[root(shard.key)] = root(parent)
+    families: dict[str, list[Shard]] = {}
+    for shard in waiting:
+        families.setdefault(root(shard.key), []).append(shard)
+    spread: list[list[Shard]] = [[] for _ in range(min(max(count, 1), len(families)))]
+    for members in sorted(families.values(), key=len, reverse=True):
+        min(spread, key=len).extend(members)
+    return [tuple(lane) for lane in spread]
+
+
+def gap(position: Position, retention_hours: float, now: float) -> float:
+    """
+    Return how many seconds of records retention may have taken before they were read; 0.0 is none.
+
+    What arrived after the last record read (or after the shard was last seen empty) and longer ago than the retention
+    is gone. A position that knows neither has nothing to lose.
+
+    Args:
+        position: Of one shard.
+        retention_hours: ``Shard.retention_hours``.
+        now: Seconds since 1970.
+    """
+    known = max(position.arrival, position.caught_up) / 1000
+    if position.finished or not known:
+        return 0.0
+    return max(0.0, now - retention_hours * 3600 - known)
+
+
+def vanished(shards: Iterable[Shard], positions: Mapping[str, Position]) -> list[str]:
+    """
+    Return the keys of positions that were never finished and whose shard is no longer listed: what was left there is lost.
+
+    That is a shard that outlived its retention, or a stream that was deleted (and maybe made anew).
+    """
+    listed = {shard.key for shard in shards}
+    return sorted(key for key, position in positions.items() if not position.finished and key not in listed)
+
+
+def has_records(client: KinesisClient, shard: Shard, position: Position, *, now: Callable[[], float] = time.time) -> bool:
+    """
+    Return whether a read of the shard would come to something; costs one of its five reads a second, or none.
+
+    True also for a closed shard that is not finished (its children wait), where Kinesis says that there is more further
+    on, where it is too busy to tell, and where the position was last known to be good ``REFRESH_SECONDS`` ago.
+
+    Raises:
+        TransientError: The stream does not exist (now), or Kinesis does not answer.
+        SettingsError: Access is refused, or the position is not of this stream.
+    """
+    known = max(position.arrival, position.caught_up) / 1000
+    if position.finished:
+        return False
+    if shard.closed or (known and now() - known > REFRESH_SECONDS):
+        return True
+    try:
+        answer = _fetch(client, shard, position.after, None, 1)
+    except Exception as error:
+        fault = _fault(error, f"shard {shard.key}")
+        if fault.kind == "busy" and fault.throttled:
+            return True
+        raise fault.as_error() from error
+    return bool(answer.sequences) or bool(answer.behind) or answer.iterator is None
+
+
+def read(
+    client: KinesisClient,
+    shards: Sequence[Shard],
+    positions: Mapping[str, Position],
+    limits: Limits,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+) -> Iterator[Block | ShardEnd]:
+    """
+    Read shards of one stream from their positions until each is caught up or finished, or a limit is reached.
+
+    Blocks of one shard come in the order of its records; blocks of several shards are mixed, the shards furthest behind
+    first. Each shard that was read, or tried, ends with one ``ShardEnd`` after its last block. A child begins, at its
+    oldest record, once all its parents are finished, in this call or before. The next answers are fetched by threads
+    while the caller works on the last one.
+
+    An open shard is caught up when Kinesis says so (``MillisBehindLatest`` is 0), be the answer empty or not: an empty
+    answer alone says nothing. A shard is finished when there is no next iterator, or when it was listed as closed and is
+    empty and caught up (some servers give a next iterator for ever).
+
+    Throttling, 5xx and broken connections are tried again, slower each time, within ``max_seconds``. A shard that keeps
+    failing ends where it stands, with ``error`` set; the others go on.
+
+    Args:
+        client: See the top of this module.
+        shards: The lane's shards, from ``list_shards`` of this run (whether a shard is closed must be known from before
+            the reads).
+        positions: By shard key; a shard without one begins at its oldest record.
+        limits: Where to stop.
+        clock: Seconds, for limits and pace.
+        sleep: Waits for so many seconds.
+        now: Seconds since 1970, for ``Position.caught_up``.
+
+    Raises:
+        TransientError: No shard could be read at all.
+        SettingsError: The same, and only a person can help: access is refused, or a position is not of this stream.
+    """
+    reading = _Reading(client, shards, positions, limits, clock, sleep, now)
+    try:
+        yield from reading.run()
+    finally:
+        reading.close()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One GetRecords: columns of records, the next iterator, and ms behind the tip (None where the server does not say)."""
+
+    sequences: list[str]
+    arrivals: list[int]
+    data: list[bytes]
+    iterator: str | None
+    behind: int | None
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """An error of Kinesis and what to do about it."""
+
+    kind: Literal["busy", "expired", "position", "forbidden", "gone", "broken"]
+    text: str
+    throttled: bool = False
+
+    def as_error(self) -> PolkuError:
+        return SettingsError(self.text) if self.kind in ("forbidden", "position") else TransientError(self.text)
+
+
+@dataclass
+class _Cursor:
+    """A shard that is being read."""
+
+    shard: Shard
+    start: Position
+    after: str
+    arrival: int
+    caught_up: int
+    iterator: str | None = None
+    due: float = 0.0
+    tried: bool = False
+    answered: bool = False
+    failures: int = 0
+    renewed: bool = False
+    finished: bool = False
+    done: bool = False
+    error: _Fault | None = None
+
+    @property
+    def position(self) -> Position:
+        return Position(after=self.after, finished=self.finished, arrival=self.arrival, caught_up=self.caught_up)
+
+
+@dataclass
+class _Reading:
+    """One call of ``read``: a scheduler in the caller's thread, and threads that each fetch one answer."""
+
+    client: KinesisClient
+    shards: Sequence[Shard]
+    positions: Mapping[str, Position]
+    limits: Limits
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    now: Callable[[], float]
+    cursors: dict[str, _Cursor] = field(default_factory=dict)
+    in_flight: dict[Future[_Answer], _Cursor] = field(default_factory=dict)
+    bytes: int = 0
+
+    def __post_init__(self) -> None:
+        for shard in self.shards:
+            start = self.positions.get(shard.key, Position())
+            if not start.finished:
+                self.cursors[shard.key] = _Cursor(shard, start, start.after, start.arrival, start.caught_up)
+        self.pool = ThreadPoolExecutor(max(1, min(_IN_FLIGHT, len(self.cursors))), thread_name_prefix="kinesis")
+
+    def run(self) -> Iterator[Block | ShardEnd]:
+        self.deadline = self.clock() + self.limits.max_seconds
+        out: list[Block | ShardEnd] = []
+        while True:
+            self.submit()
+            yield from out
+            out = []
+            if self.in_flight:
+                out = self.collect()
+                continue
+            due = min((c.due for c in self.open()), default=None)
+            if due is None or self.stopped(due):
+                break
+            self.sleep(max(0.0, due - self.clock()))
+        for cursor in self.cursors.values():
+            if cursor.tried and not cursor.done:
+                yield self.end(cursor)
+        self.raise_if_nothing_was_read()
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def open(self) -> list[_Cursor]:
+        """Return the shards that wait for their next read, the furthest behind first."""
+        busy = {c.shard.key for c in self.in_flight.values()}
+        waiting = (c for c in self.cursors.values() if not c.done and c.shard.key not in busy and self.may_start(c))
+        return sorted(waiting, key=lambda c: max(c.arrival, c.caught_up))
+
+    def may_start(self, cursor: _Cursor) -> bool:
+        """Return whether all parents are finished; one that neither the lane nor the positions know is trimmed or elsewhere."""
+        for parent in cursor.shard.parents:
+            if parent in self.cursors:
+                if not self.cursors[parent].finished:
+                    return False
+            elif parent in self.positions and not self.positions[parent].finished:
+                return False
+        return True
+
+    def stopped(self, at: float) -> bool:
+        return at >= self.deadline or self.bytes >= self.limits.max_bytes
+
+    def submit(self) -> None:
+        """Start the reads that are due, as many as may be in flight."""
+        time_now = self.clock()
+        if self.stopped(time_now):
+            return
+        for cursor in self.open():
+            if len(self.in_flight) >= _IN_FLIGHT:
+                return
+            if cursor.due <= time_now:
+                cursor.tried = True
+                cursor.due = time_now + 1 / self.limits.reads_a_second
+                future = self.pool.submit(_fetch, self.client, cursor.shard, cursor.after, cursor.iterator, None)
+                self.in_flight[future] = cursor
+
+    def collect(self) -> list[Block | ShardEnd]:
+        """Wait for an answer, or until another read is due; return what came of it."""
+        time_now = self.clock()
+        until = self.deadline + _GRACE_SECONDS
+        if len(self.in_flight) < _IN_FLIGHT and not self.stopped(time_now):
+            until = min([until, *(c.due for c in self.open())])
+        done, _ = wait(self.in_flight, timeout=max(0.0, until - time_now), return_when=FIRST_COMPLETED)
+        out: list[Block | ShardEnd] = []
+        for future in done:
+            out += self.take(self.in_flight.pop(future), future)
+        if not done and self.clock() >= self.deadline + _GRACE_SECONDS:
+            for future, cursor in self.in_flight.items():
+                future.cancel()
+                cursor.error = _Fault("busy", f"shard {cursor.shard.key}: no answer within {self.limits.max_seconds} s")
+            self.in_flight.clear()
+        return out
+
+    def take(self, cursor: _Cursor, future: Future[_Answer]) -> list[Block | ShardEnd]:
+        error = future.exception()
+        if error:
+            return self.take_fault(cursor, _fault(error, f"shard {cursor.shard.key}"))
+        return self.take_answer(cursor, future.result())
+
+    def take_answer(self, cursor: _Cursor, answer: _Answer) -> list[Block | ShardEnd]:
+        cursor.answered, cursor.failures, cursor.renewed, cursor.error = True, 0, False, None
+        cursor.iterator = answer.iterator
+        size = sum(map(len, answer.data))
+        self.bytes += size
+        cursor.due = max(cursor.due, cursor.due - 1 / self.limits.reads_a_second + size / self.limits.bytes_a_second)
+        now = int(self.now() * 1000)
+        arrivals = answer.arrivals if all(answer.arrivals) else [arrival or now for arrival in answer.arrivals]
+        if answer.sequences:
+            cursor.after, cursor.arrival = answer.sequences[-1], arrivals[-1]
+        caught_up = answer.behind == 0 if answer.behind is not None else not answer.sequences
+        if caught_up and len(answer.sequences) < _ANSWER_RECORDS:
+            cursor.caught_up = now
+            cursor.done = not cursor.shard.closed
+        if answer.iterator is None or (caught_up and cursor.shard.closed and not answer.sequences):
+            cursor.finished = cursor.done = True
+            cursor.caught_up = now
+        out: list[Block | ShardEnd] = list(_blocks(cursor.shard.key, answer.sequences, arrivals, answer.data))
+        if cursor.done:
+            out.append(self.end(cursor))
+        return out
+
+    def take_fault(self, cursor: _Cursor, fault: _Fault) -> list[Block | ShardEnd]:
+        cursor.iterator = None
+        if fault.kind == "expired" and not cursor.renewed:
+            cursor.renewed, cursor.due = True, self.clock()
+            return []
+        if fault.kind == "position" and cursor.after and gap(cursor.start, cursor.shard.retention_hours, self.now()):
+            log.warning("%s; it is older than the retention, so reading from the oldest record there is", fault.text)
+            cursor.after = ""
+            return []
+        cursor.failures += 1
+        cursor.error = fault
+        cursor.due = self.clock() + min(_BACKOFF_MOST_SECONDS, _BACKOFF_SECONDS * 2 ** (cursor.failures - 1))
+        if fault.kind in ("busy", "expired") and cursor.failures < _FAILURES:
+            return []
+        cursor.done = True
+        return [self.end(cursor)]
+
+    def end(self, cursor: _Cursor) -> ShardEnd:
+        if cursor.error:
+            log.warning("Left shard %s at %r early: %s", cursor.shard.key, cursor.after, cursor.error.text)
+        return ShardEnd(key=cursor.shard.key, position=cursor.position, error=cursor.error.text if cursor.error else "")
+
+    def raise_if_nothing_was_read(self) -> None:
+        faults = [c.error for c in self.cursors.values() if c.error]
+        if not faults or any(c.answered for c in self.cursors.values()):
+            return
+        worst = next((f for f in faults if f.kind in ("forbidden", "position")), faults[0])
+        more = f" (and {len(faults) - 1} more shards)" if len(faults) > 1 else ""
+        raise (SettingsError if isinstance(worst.as_error(), SettingsError) else TransientError)(worst.text + more)
+
+
+def _finished(positions: Mapping[str, Position], key: str) -> bool:
+    return key in positions and positions[key].finished
+
+
+def _named(stream: str) -> Any:
+    """Return the parameter that names the stream; across accounts Kinesis wants the ARN in every call."""
+    return {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
+
+
+def _listed(client: KinesisClient, stream: str) -> list[Any]:
+    """Return all pages of ListShards. No filter: closed shards belong to it. A token lives for five minutes."""
+    from botocore.exceptions import ClientError
+
+    first = _named(stream)
+    for _ in range(3):
+        page = client.list_shards(**first)
+        shards: list[Any] = page["Shards"]
+        try:
+            while page.get("NextToken"):
+                again = first if "StreamARN" in first else {}
+                page = client.list_shards(NextToken=page["NextToken"], **again)
+                shards += page["Shards"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ExpiredNextTokenException":
+                raise
+        else:
+            return shards
+    raise TransientError(f"stream {stream!r}: ListShards gave tokens that had expired, three times")
+
+
+def _blocks(key: str, sequences: list[str], arrivals: list[int], data: list[bytes]) -> Iterator[Block]:
+    """Cut one answer into blocks of at most some 4 MB of data."""
+    begin = size = 0
+    for index, record in enumerate(data):
+        if size and size + len(record) > _BLOCK_BYTES:
+            yield Block(key, sequences[begin:index], arrivals[begin:index], data[begin:index])
+            begin, size = index, 0
+        size += len(record)
+    if begin < len(data):
+        yield Block(key, sequences[begin:], arrivals[begin:], data[begin:])
+
+
+def _fault(error: BaseException, what: str) -> _Fault:
+    """Sort an error by what to do about it; raises what is none of Kinesis' (a bug of ours)."""
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, boto.ClientError):
+        return _refusal(error, what)
+    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
+        return _Fault("forbidden", f"{what}: {error}. Set the connection aws_default, or give the worker a role.")
+    away = (boto.HTTPClientError, boto.ConnectionError, boto.CredentialRetrievalError, ResponseParserError, msgspec.MsgspecError)
+    if isinstance(error, away):
+        return _Fault("busy", f"{what}: {type(error).__name__}: {error!s:.300}")
+    raise error
+
+
+def _refusal(error: ClientError, what: str) -> _Fault:
+    """Sort what Kinesis answered in place of records, by its code."""
+    code = error.response["Error"]["Code"]
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    text = f"{what}: {error.operation_name} answered {status} {code}: {error.response['Error'].get('Message', '')!s:.300}"
+    fault = _Fault("broken", text)
+    if code in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        fault = _Fault("busy", text, throttled=status < HTTPStatus.INTERNAL_SERVER_ERROR)
+    elif code == "ExpiredIteratorException" or (code == "InvalidArgumentException" and error.operation_name == "GetRecords"):
+        fault = _Fault("expired", text)
+    elif code == "InvalidArgumentException" and error.operation_name == "GetShardIterator":
+        fault = _Fault("position", f"{text} The position in state/<source>/checkpoint.json is not one of this stream; set it right.")
+    elif code == "ResourceNotFoundException":
+        fault = _Fault("gone", f"{text} Create it, or set the source's `stream` in parameters.yaml.j2 to one that exists (or to none).")
+    elif code in _FORBIDDEN:
+        fault = _Fault("forbidden", f"{text} Grant it to the role of aws_default.")
+    return fault
+
+
+# Decoding. botocore parses an answer with json.loads, then walks it by its model, with a datetime for every arrival:
+# most of the time of a drain. So our reads have msgspec decode the body before botocore's parser sees it. Signing,
+# retries, endpoints and errors stay botocore's, and so do bodies that are not JSON.
+
+
+class _Record(msgspec.Struct, rename="pascal", gc=False):
+    data: bytes = b""
+    sequence_number: str = ""
+    approximate_arrival_timestamp: float = 0.0
+
+
+class _Body(msgspec.Struct, rename="pascal", gc=False):
+    records: list[_Record] = []
+    next_shard_iterator: str | None = None
+    millis_behind_latest: int | None = None
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_own = threading.local()  # .read is true in a thread while it makes one of our reads: the client's other users see botocore's answers
+
+
+def _decode(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Decode a GetRecords answer, as a ``before-parse`` handler of botocore, and leave botocore an empty one."""
+    if getattr(_own, "read", False) and response_dict["status_code"] == HTTPStatus.OK and response_dict["body"][:1] == b"{":
+        customized_response_dict["Decoded"] = _BODY.decode(response_dict["body"])
+        response_dict["body"] = b"{}"
+
+
+def _fetch(client: KinesisClient, shard: Shard, after: str, iterator: str | None, limit: int | None) -> _Answer:
+    """Get one answer, from the iterator where there is one, else from the position."""
+    named = _named(shard.stream)
+    if iterator is None:
+        begin: Any = {"ShardIteratorType": "TRIM_HORIZON"}
+        if after:
+            begin = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
+        iterator = client.get_shard_iterator(ShardId=shard.id, **begin, **named)["ShardIterator"]
+    wanted: dict[str, Any] = {"ShardIterator": iterator} | ({"Limit": limit} if limit else {})
+    if "StreamARN" in named:
+        wanted |= named
+    client.meta.events.register("before-parse.kinesis.GetRecords", _decode, unique_id="polku-decode")
+    _own.read = True
+    try:
+        parsed: Any = client.get_records(**wanted)
+    finally:
+        _own.read = False
+    body: _Body | None = parsed.get("Decoded")
+    if body is None:
+        return _plain(parsed)
+    records = body.records
+    return _Answer(
+        [r.sequence_number for r in records],
+        [round(r.approximate_arrival_timestamp * 1000) for r in records],
+        [r.data for r in records],
+        body.next_shard_iterator,
+        body.millis_behind_latest,
+    )
+
+
+def _plain(parsed: Any) -> _Answer:
+    """Return an answer that botocore has parsed (a protocol other than JSON)."""
+    records = parsed["Records"]
+    return _Answer(
+        [r["SequenceNumber"] for r in records],
+        [round(r["ApproximateArrivalTimestamp"].timestamp() * 1000) if "ApproximateArrivalTimestamp" in r else 0 for r in records],
+        [r["Data"] for r in records],
+        parsed.get("NextShardIterator"),
+        parsed.get("MillisBehindLatest"),
+    )
