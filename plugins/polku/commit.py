@@ -69,7 +69,7 @@ def add(checkpoint: Checkpoint, batch: Batch, parts: Sequence[Part]) -> Checkpoi
     Return the checkpoint in which ``batch`` is made of those parts whose shards still stand where they began.
 
     None where there is nothing to write: the batch is there already, is too old to be made, or nobody brought anything.
-    Where no part brought records but a shard was finished or is to be forgotten, only positions move.
+    Where no part brought records but a shard was finished, is to be forgotten or was long idle, only positions move.
     """
     if batch.id in checkpoint.pending or (checkpoint.newest and batch.at <= Batch.parse(checkpoint.newest).at):
         return None
@@ -80,7 +80,8 @@ def add(checkpoint: Checkpoint, batch: Batch, parts: Sequence[Part]) -> Checkpoi
         if not _stands_where_it_began(part, positions, files):
             continue
         for key, end in part.end.items():
-            moved = moved or end.finished != positions.get(key, Position()).finished
+            was = positions.get(key, Position())
+            moved = moved or end.finished != was.finished or end.caught_up - was.caught_up > REFRESH_CAUGHT_UP_MS
             positions[key] = end
         for key in part.forget:
             moved = positions.pop(key, None) is not None or moved

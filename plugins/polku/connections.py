@@ -1,0 +1,87 @@
+"""
+Clients and hooks, from Airflow's connections where they are defined, else from the owner's variables.
+
+``aws_default`` falls back to boto3's own chain (environment, role). ``redshift_default`` and ``slack_default`` are
+put into this process's environment, where Airflow looks first, when nobody has defined them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow.exceptions import AirflowNotFoundException
+from airflow.sdk import BaseHook
+
+from polku import kinesis
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis import KinesisClient
+    from mypy_boto3_s3 import S3Client
+    from slack_sdk import WebClient
+
+    from polku.settings import Settings
+
+_S3_CONFIG: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 60,
+    "retries": {"mode": "standard", "total_max_attempts": 5},
+    "max_pool_connections": 16,
+    "tcp_keepalive": True,
+}
+
+
+def s3(settings: Settings) -> S3Client:
+    """Return a client of the bucket's region."""
+    return _client("s3", settings, _S3_CONFIG)
+
+
+def streams(settings: Settings) -> KinesisClient:
+    """Return a client of Kinesis."""
+    return _client("kinesis", settings, kinesis.CONFIG)
+
+
+def provide_redshift(settings: Settings) -> None:
+    """Make ``redshift_default`` known to hooks. Raises SettingsError where neither it nor the variables are there."""
+    if not _is_defined("redshift_default"):
+        redshift = settings.redshift
+        _define(
+            "redshift_default",
+            conn_type="redshift",
+            host=redshift.host,
+            port=redshift.port,
+            schema=redshift.db,
+            login=redshift.user,
+            password=redshift.password,
+            extra=redshift.options,
+        )
+
+
+def slack(settings: Settings) -> WebClient:
+    """Return a client of Slack's Web API that never repeats a post by itself. Raises SettingsError where no token is there."""
+    from airflow.providers.slack.hooks.slack import SlackHook
+
+    if not _is_defined("slack_default"):
+        _define("slack_default", conn_type="slack", password=settings.slack.token, extra=settings.slack.options)
+    return SlackHook(slack_conn_id="slack_default", retry_handlers=[]).get_conn()
+
+
+def _client(service: str, settings: Settings, config: dict[str, Any]) -> Any:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+    from botocore.config import Config
+
+    hook = AwsBaseHook(aws_conn_id="aws_default", client_type=service, region_name=settings.region, config=Config(**config))
+    return hook.get_conn()
+
+
+def _is_defined(conn_id: str) -> bool:
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return False
+    return bool(connection.host or connection.password)  # Airflow's own empty examples do not count
+
+
+def _define(conn_id: str, **fields: Any) -> None:
+    os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(fields)

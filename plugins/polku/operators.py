@@ -1,0 +1,165 @@
+"""
+The tasks that are SQL: load and migrate, as operators so that the rendered statements stand in Airflow's UI.
+
+The SQL depends on what is ready once the task runs, so it is rendered in ``execute`` and shown afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.sql.hooks.handlers import fetch_all_handler
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+
+from polku import archive, connections, loads, redshift, steps, tasks
+from polku.errors import RefusedLoad, SettingsError, StaleLoad, TransientError
+from polku.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import jinja2
+    from airflow.sdk import Context
+
+    from polku.loads import Ready
+
+_STALE_TRIES = 3
+
+
+def sql_files(folder: str) -> list[str]:
+    """Return the names of the SQL files of a folder of ``include/sql``, in running order, as ``template_searchpath`` finds them."""
+    return sorted(f"{folder}/{file.name}" for file in (resources.files("include") / "sql" / folder).iterdir() if file.name[0].isdigit())
+
+
+class _LateSqlOperator(SQLExecuteQueryOperator):
+    """Runs ``sql`` over redshift_default in one transaction, rendered only once its values are known."""
+
+    overwrite_rtif_after_execution = True
+    ui_color = "#e8f0e4"
+
+    def __init__(self, *, folder: str, **kwargs: Any) -> None:
+        super().__init__(sql=sql_files(folder), conn_id="redshift_default", autocommit=False, handler=fetch_all_handler, **kwargs)
+
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Leave the SQL as it is: its values are not known yet."""
+
+    def rendered(self, context: Context, sql: Sequence[str], **values: Any) -> list[str]:
+        """Return the statements with ``values`` and Airflow's own template variables in place."""
+        return self.render_template(list(sql), {**context, **values}, self.get_template_env())
+
+    def run(self, statements: list[str]) -> list[dict[str, Any]]:
+        """Run the statements in one transaction and return the rows of the last; errors are sorted by ``polku.redshift``."""
+        self.sql = statements
+        hook = self.get_db_hook()
+        with redshift.sorted_errors():
+            results = hook.run(statements, autocommit=False, handler=fetch_all_handler)
+        description = hook.descriptions[-1]
+        return [dict(zip((column[0] for column in description), row, strict=True)) for row in results[-1] or ()] if description else []
+
+
+class LoadOperator(_LateSqlOperator):
+    """
+    Loads every batch that is ready: one transaction for batches whose arrivals lie together, oldest first.
+
+    Args:
+        source: "server" or "client".
+    """
+
+    template_fields = ("sql",)
+
+    def __init__(self, *, source: str, **kwargs: Any) -> None:
+        super().__init__(folder="load", **kwargs)
+        self.source = source
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Load what is ready and return the books of it. A batch that Redshift refuses is held back, the others are loaded."""
+        with tasks.reactions():
+            return self._load_all(context)
+
+    def _load_all(self, context: Context) -> list[dict[str, Any]]:
+        settings = Settings.from_env(os.environ)
+        run = tasks.run_of(self.source, context)
+        templates: list[str] = self.sql
+        ready = steps.ready(run)
+        if not ready:
+            self.log.info("Nothing is ready to be loaded")
+            return []
+        connections.provide_redshift(settings)
+        books: list[dict[str, Any]] = []
+        shown: list[str] = []
+        refused: dict[str, str] = {}
+        queue = loads.group(ready, most_batches=settings.load.max_batches)
+        number = 0
+        while queue:
+            group = queue.pop(0)
+            number += 1
+            try:
+                books += self._load(context, run, group, templates, number)
+            except RefusedLoad as error:
+                if len(group) > 1:
+                    self.log.warning("Redshift refused %d batches together, each is tried by itself: %s", len(group), error)
+                    queue[:0] = [[one] for one in group]
+                else:
+                    refused[group[0].batch.id] = str(error)
+            shown += self.sql
+        self.sql = shown
+        if refused:
+            steps.held_back(run, refused)
+            raise SettingsError(
+                f"Redshift refused {len(refused)} of {len(ready)} batches; they are held back, the others are loaded. "
+                f"Find the cause, then clear the run of each: {refused}"
+            )
+        return books
+
+    def _load(self, context: Context, run: steps.Run, group: list[Ready], templates: list[str], number: int) -> list[dict[str, Any]]:
+        """Load one group; where a newer transform has overtaken it, look again at what is there."""
+        settings = run.settings
+        for again in range(_STALE_TRIES):
+            name = f"{group[0].batch.name}-{run.attempt}-{number}-{again}"
+            key = archive.load_manifest_key(self.source, name)
+            archive.write_load_manifest(run.s3, run.bucket, key, [staged for one in group for staged in one.staged])
+            load = loads.describe(
+                group,
+                name=name,
+                manifest=f"s3://{run.bucket}/{key}",
+                iam_role=settings.iam_role,
+                dedup_days=settings.load.dedup_days,
+                error_share=settings.load.quarantine_error_share,
+            )
+            try:
+                books = self.run(self.rendered(context, templates, load=load, schema=settings.schema))
+            except StaleLoad as error:
+                self.log.warning("%s; reading the receipts again", error)
+                ids = {one.batch.id for one in group}
+                group = [one for one in steps.ready(run) if one.batch.id in ids]
+                if not group:
+                    return []
+                continue
+            for line in books:
+                self.log.info(
+                    "Committed %(batch_id)s: received %(received)s = loaded %(loaded)s + duplicates %(duplicates)s + quarantined %(quarantined)s",
+                    line,
+                )
+            steps.loaded(run, [one.batch.id for one in group])
+            return books
+        raise TransientError(f"{[one.batch.id for one in group]} were transformed anew {_STALE_TRIES} times while they were loaded")
+
+
+class MigrateOperator(_LateSqlOperator):
+    """Brings the schema up to date: every migration, each of which changes nothing where it was applied before."""
+
+    template_fields = ("sql",)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(folder="migrate", **kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Run every migration in one transaction."""
+        with tasks.reactions():
+            settings = Settings.from_env(os.environ)
+            connections.provide_redshift(settings)
+            self.run(self.rendered(context, self.sql, schema=settings.schema))
+            self.log.info("Schema %s is up to date", settings.schema)

@@ -1,0 +1,60 @@
+"""
+What Redshift's errors mean to a load: try again, hold a batch back, or call a person.
+
+Sorted by SQLSTATE, as the server sends it (PostgreSQL manual, "Error Codes"; Redshift keeps the classes), and by the
+text only where Redshift gives XX000 for everything.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from polku.errors import PolkuError, RefusedLoad, SettingsError, StaleLoad, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OURS = {"StaleLoad": StaleLoad, "CountMismatch": RefusedLoad, "BooksUnbalanced": RefusedLoad}
+"""Words that the SQL of a load raises with, by a cast that cannot work."""
+
+_CONTENT_CLASSES = ("22", "23")
+"""Data exceptions and integrity violations."""
+
+_PERSON_CLASSES = ("28", "3D", "3F", "42", "0A")
+"""Wrong login, no such database or schema, no such table or right, not supported."""
+
+_LOAD_FAILED = "load into table"
+"""How Redshift begins when COPY refuses a row: "Load into table 'staged' failed.  Check 'stl_load_errors' ..."."""
+
+
+@contextmanager
+def sorted_errors() -> Iterator[None]:
+    """Turn what redshift_connector raises inside into the type of error that says what to do."""
+    import redshift_connector
+
+    try:
+        yield
+    except redshift_connector.Error as error:
+        raise meaning(error) from error
+    except OSError as error:  # the connection broke: redshift_connector lets some of these through
+        raise TransientError(f"The connection to Redshift broke: {error}. Whether it committed shows when the load is tried again.") from error
+
+
+def meaning(error: Exception) -> PolkuError:
+    """
+    Return the error of ours for one of redshift_connector's.
+
+    Args:
+        error: Its first argument is the server's answer (a dict of fields by their letter) or a text.
+    """
+    fields: dict[str, Any] = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    code, text = str(fields.get("C", "")), str(fields.get("M", "")) or str(error)
+    for word, kind in _OURS.items():
+        if word in text:
+            return kind(text[text.index(word) :].rstrip('"'))
+    if text.lower().startswith(_LOAD_FAILED) or code.startswith(_CONTENT_CLASSES):
+        return RefusedLoad(f"{code} {text}")
+    if code.startswith(_PERSON_CLASSES):
+        return SettingsError(f"Redshift refused: {code} {text}. Check redshift_default (or REDSHIFT_*), and that polku_migrate has run.")
+    return TransientError(f"Redshift: {code} {text}".rstrip())

@@ -1,0 +1,134 @@
+"""
+The tasks of the DAGs: each reads its settings, makes its clients, calls a step and says what was done.
+
+Keys come from the run's identity, never from the clock; what is returned are counts and names, never data.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk import get_current_context, task
+
+from polku import batches, connections, kinesis, name_table, sentry, steps
+from polku.batches import Batch, Lane, Part
+from polku.errors import SettingsError
+from polku.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+
+def defaults(settings: Settings) -> dict[str, Any]:
+    """Return the default_args of every DAG: owner, retries with backoff, time limits, failure reporting."""
+    return {
+        "owner": settings.owner,
+        "retries": settings.retries,
+        "retry_delay": timedelta(seconds=settings.retry_seconds),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(seconds=settings.max_retry_seconds),
+        "execution_timeout": timedelta(seconds=settings.task_timeout_seconds),
+        "on_failure_callback": sentry.on_failure,
+        "on_retry_callback": sentry.on_failure,
+    }
+
+
+@contextmanager
+def reactions() -> Iterator[None]:
+    """Turn an error that a person must mend into one that Airflow does not retry."""
+    try:
+        yield
+    except SettingsError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def run_of(source: str, context: Context) -> steps.Run:
+    """Return what the steps need to know of the run that Airflow is in."""
+    settings = Settings.from_env(os.environ)
+    dag_run = context["dag_run"]
+    at = dag_run.logical_date or dag_run.run_after
+    attempt = f"{context['ti'].try_number}-{uuid.uuid4().hex[:12]}"
+    return steps.Run(batch=Batch.of(source, at), settings=settings, s3=connections.s3(settings), attempt=attempt)
+
+
+@task
+def plan(source: str) -> list[dict[str, Any]]:
+    """Decide what there is to do; skip the run where that is nothing."""
+    with reactions():
+        context = get_current_context()
+        run = run_of(source, context)
+        dry = bool(context["params"].get("dry_run"))
+        lanes = steps.plan(run, connections.streams(run.settings), write=not dry)
+        if context["params"].get("note"):
+            log.info("Note of this run: %s", context["params"]["note"])
+        if not lanes:
+            raise AirflowSkipException(f"{run.batch}: nothing waits in the buffer and nothing is pending")
+        if dry:
+            raise AirflowSkipException(f"{run.batch}: dry run; would work on {[batches.to_xcom(lane) for lane in lanes]}")
+        return [batches.to_xcom(lane) for lane in lanes]
+
+
+@task
+def drain(source: str, lane: dict[str, Any]) -> dict[str, Any]:
+    """Copy one lane of the buffer to raw objects; return their names, counts and positions from and to."""
+    with reactions():
+        context = get_current_context()
+        run = run_of(source, context)
+        bounds, params = run.settings.drain, context["params"]
+        limits = kinesis.Limits(
+            max_bytes=int(params.get("drain_max_mbs") or bounds.max_mbs) << 20,
+            max_seconds=float(params.get("drain_max_seconds") or bounds.max_seconds),
+        )
+        part = steps.drain(run, batches.from_xcom(lane, Lane), connections.streams(run.settings), limits)
+        records = sum(raw.records for raw in part.objects)
+        log.info("Drained lane %s of %s: %d records and %d files in %d raw objects, %d bytes",
+                 part.name, run.batch, records, len(part.files), len(part.objects), sum(raw.size for raw in part.objects))
+        return batches.to_xcom(part)
+
+
+@task(trigger_rule="all_done_min_one_success")
+def commit(source: str, parts: Sequence[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """Make the batch of the lanes that succeeded, and hand out the parts that are to be transformed."""
+    with reactions():
+        run = run_of(source, get_current_context())
+        due = steps.make_batch(run, [batches.from_xcom(part, Part) for part in parts if part])
+        return [batches.to_xcom(one) for one in due]
+
+
+@task
+def transform(source: str, part: dict[str, Any]) -> dict[str, Any] | None:
+    """Turn a part's raw objects into staged and quarantined ones; return its counts."""
+    with reactions():
+        run = run_of(source, get_current_context())
+        due = batches.from_xcom(part, steps.Due)
+        receipt = steps.transform_part(run, due, _directory(run.settings))
+        return batches.to_xcom(receipt.tally) if receipt else None
+
+
+@task(trigger_rule="one_failed", retries=0, on_failure_callback=None, on_retry_callback=None)
+def turn_red_if_anything_failed() -> None:
+    """Fail the run where a task failed: only leaves decide a run's state, and load goes on beside a failed lane."""
+    raise AirflowFailException("A task of this run failed; its own log says why. What could be delivered was.")
+
+
+def _directory(settings: Settings) -> Callable[[Sequence[str]], Mapping[str, str]] | None:
+    """Return the owner's directory of names, None where names are generated."""
+    if settings.names.directory == "generated":
+        return None
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    def lookup(user_ids: Sequence[str]) -> Mapping[str, str]:
+        hook = PostgresHook(postgres_conn_id=settings.names.connection)
+        return name_table.lookup(hook.get_conn, settings.names.query, user_ids)
+
+    return lookup
