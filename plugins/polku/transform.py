@@ -1,0 +1,305 @@
+"""
+Raw objects in, staged rows and quarantine out: the pure middle of the pipeline.
+
+The same raw objects and rules give the same rows, whoever asks, whenever. Every event ends as a row or in quarantine, and the tally says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from polku import buffer_files, events, moments, names, records
+from polku.batches import SOURCES, RawObject, Tally
+from polku.errors import InvalidRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import zstandard
+
+EMPTY = b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00"
+"""A staged object without rows: an empty zstd frame."""
+
+_OBJECT_BYTES = 16 * 1024 * 1024
+_LEVEL = 1
+_KPL_MAGIC = b"\xf3\x89\x9a\xc2"
+_NAMES_KEPT = 200_000
+
+
+class Sink(Protocol):
+    """Takes finished objects, one at a time."""
+
+    def staged(self, data: bytes, rows: int) -> None:
+        """Take a staged object, zstd, of some 16 MB at most."""
+
+    def quarantined(self, data: bytes, events: int) -> None:
+        """Take a quarantine object, zstd JSON lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """
+    How the events of a part become rows.
+
+    Args:
+        source: "server" or "client".
+        batch_id: Goes into every row.
+        translate: Users get names.
+        shared: Both sources name the same stream: only events addressed to this one are its own.
+    """
+
+    source: str
+    batch_id: str
+    translate: bool
+    shared: bool
+
+
+def transform(
+    objects: Iterable[tuple[RawObject, BinaryIO]], rules: Rules, name_users: Callable[[Sequence[str]], Mapping[str, str]], sink: Sink
+) -> Tally:
+    """
+    Turn raw objects into staged and quarantined ones, in memory bounded by a block, and return the books.
+
+    Args:
+        objects: Each raw object with its bytes, read as they are needed.
+        rules: How events become rows.
+        name_users: Proposes names for user ids; an id that it does not know gets a generated one.
+        sink: Takes what is finished. Nothing is given to it for rows or events that are none.
+
+    Raises:
+        ValueError: A raw object of a stream is damaged.
+    """
+    part = _Part(rules, name_users, sink)
+    for raw, stream in objects:
+        if raw.file is None:
+            for block in records.unpack(stream):
+                part.block(block)
+        else:
+            part.file(raw, stream)
+    return part.close()
+
+
+class _Part:
+    """The state of one transform: writers, books, and the names that were given."""
+
+    def __init__(self, rules: Rules, name_users: Callable[[Sequence[str]], Mapping[str, str]], sink: Sink) -> None:
+        self._rules = rules
+        self._server = rules.source == "server"
+        self._name_users = name_users
+        self._names: dict[str, str] = {}
+        self._staged = _Writer(sink.staged)
+        self._quarantine = _Writer(sink.quarantined)
+        self._reasons: Counter[str] = Counter()
+        self._repaired: Counter[str] = Counter()
+        self._passed_over = 0
+        self._bytes = 0
+        self._first = 0
+        self._last = 0
+
+    def block(self, block: records.Block) -> None:
+        """Take the records of one block of a stream."""
+        self._bytes += sum(map(len, block.data))
+        for sequence, arrival, data in zip(block.sequences, block.arrivals, block.data):
+            prefix = f"{block.shard}/{sequence.zfill(56)}/"
+            for sub, user_record in enumerate(_deaggregated(data)):
+                self._record(user_record, f"{prefix}{sub:04}/", arrival, shared=self._rules.shared)
+
+    def file(self, raw: RawObject, stream: BinaryIO) -> None:
+        """Take the values of one file of the S3 buffer."""
+        file = raw.file
+        if file is None:
+            raise ValueError(f"{raw.key} is no buffer file")
+        arrival = file.modified
+        prefix = f"{file.key}/{file.etag.strip(chr(34))}/"
+        index = 0
+        for found in buffer_files.cut(stream):
+            if isinstance(found, buffer_files.Values):
+                self._bytes += found.size
+                for value in found.values:
+                    index = self._value(value, prefix, index, arrival)
+            else:
+                self._aside(found.reason, found.detail, found.data, f"{prefix}{index:09}", arrival)
+                index += 1
+
+    def close(self) -> Tally:
+        """Hand over what is left and return the books."""
+        self._staged.close()
+        self._quarantine.close()
+        quarantined = sum(self._reasons.values())
+        staged = self._staged.total
+        return Tally(
+            received=staged + quarantined,
+            staged=staged,
+            quarantined=quarantined,
+            reasons=dict(sorted(self._reasons.items())),
+            repaired=dict(sorted(self._repaired.items())),
+            passed_over=self._passed_over,
+            bytes=self._bytes,
+            first_arrival=self._first,
+            last_arrival=self._last,
+        )
+
+    def _value(self, value: bytes, prefix: str, index: int, arrival: int) -> int:
+        """Take one value of a file, where need be the several that it turns out to be; return the next index."""
+        try:
+            return self._events(value, prefix, index, 9, arrival, live=False, shared=False)
+        except InvalidRecord as error:
+            parts = buffer_files.split(value)[0] if error.reason == "not_json" else []
+            if len(parts) > 1:
+                for part in parts:
+                    try:
+                        index = self._events(part, prefix, index, 9, arrival, live=False, shared=False)
+                    except InvalidRecord as inner:
+                        self._aside(inner.reason, inner.detail, part, f"{prefix}{index:09}", arrival)
+                        index += 1
+                return index
+            self._aside(error.reason, error.detail, value, f"{prefix}{index:09}", arrival)
+            return index + 1
+
+    def _record(self, data: bytes, prefix: str, arrival: int, *, shared: bool) -> None:
+        """Take the events of one record of a stream."""
+        try:
+            self._events(data, prefix, 0, 6, arrival, live=True, shared=shared)
+        except InvalidRecord as error:
+            if shared and not self._server:
+                self._passed_over += 1
+            else:
+                self._aside(error.reason, error.detail, data, f"{prefix}{0:06}", arrival)
+
+    def _events(self, data: bytes, prefix: str, index: int, digits: int, arrival: int, *, live: bool, shared: bool) -> int:  # noqa: PLR0913
+        """Take each event of a record or value; return the next index. Raises InvalidRecord where it cannot be cut into events."""
+        for event, outer in list(events.unpack(data)):
+            position = f"{prefix}{index:0{digits}}"
+            index += 1
+            source = outer.address if outer.address or shared else self._rules.source
+            if source != self._rules.source:
+                if shared and (source in SOURCES or not self._server):
+                    self._passed_over += 1
+                else:
+                    reason = "wrong_source" if source in SOURCES else "source_unknown"
+                    self._aside(reason, f"addressed to {source!r:.80}", event, position, arrival)
+                continue
+            try:
+                row = events.read(event, outer, events.Place(position, arrival * 1000, live), server=self._server)
+            except InvalidRecord as error:
+                self._aside(error.reason, error.detail, event, position, arrival)
+            else:
+                self._row(row, arrival)
+        return index
+
+    def _row(self, row: events.Row, arrival: int) -> None:
+        """Write one row."""
+        repairs = list(row.repairs)
+        name: str | None = None
+        if row.user_id is not None and self._rules.translate:
+            self._name([row.user_id])
+            name = self._names[row.user_id]
+        line = [
+            *row[:10],
+            name,
+            *row[10:17],
+            row.fingerprint,
+            self._rules.batch_id,
+            row.position,
+            ",".join(repairs) or None,
+        ]
+        encoded = [events.NULL.encode() if v is None else v if isinstance(v, bytes) else v.encode() for v in line]
+        self._repaired.update(repairs)
+        self._seen(arrival)
+        self._staged.write(b"\x01".join(encoded) + b"\n", 1)
+
+    def _name(self, user_ids: Sequence[str]) -> None:
+        """Get names for the users that have none yet."""
+        new = [user_id for user_id in user_ids if user_id not in self._names]
+        if new:
+            if len(self._names) > _NAMES_KEPT:
+                self._names = {user_id: self._names[user_id] for user_id in user_ids if user_id in self._names}
+            proposed = self._name_users(new)
+            self._names.update((user_id, _fit_name(proposed.get(user_id) or names.generated(user_id))) for user_id in new)
+
+    def _aside(self, reason: str, detail: str, data: bytes, position: str, arrival: int) -> None:
+        """Put one event into quarantine."""
+        self._reasons[reason] += 1
+        self._seen(arrival)
+        line = {
+            "reason": reason,
+            "detail": detail.encode("utf-8", "replace").decode(),
+            "source": self._rules.source,
+            "batch_id": self._rules.batch_id,
+            "position": position,
+            "received_at": moments.show(arrival * 1000),
+            "bytes": base64.b64encode(data).decode(),
+        }
+        self._quarantine.write(msgspec.json.encode(line) + b"\n", 1)
+
+    def _seen(self, arrival: int) -> None:
+        """Note an arrival in the books."""
+        if not self._first or arrival < self._first:
+            self._first = arrival
+        self._last = max(self._last, arrival)
+
+
+class _Writer:
+    """Compresses lines and hands over an object when it is large enough."""
+
+    def __init__(self, give: Callable[[bytes, int], None]) -> None:
+        self._give = give
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._rows = 0
+        self._compress: zstandard.ZstdCompressionObj | None = None
+        self.total = 0
+
+    def write(self, lines: bytes, rows: int) -> None:
+        """Add whole lines."""
+        if self._compress is None:
+            import zstandard  # noqa: PLC0415 - DAG files import this module at every parse
+
+            self._compress = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
+        piece = self._compress.compress(lines)
+        self._rows += rows
+        self.total += rows
+        if piece:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            if self._size >= _OBJECT_BYTES:
+                self.close()
+
+    def close(self) -> None:
+        """Hand over what is there."""
+        if self._compress is not None:
+            self._pieces.append(self._compress.flush())
+            data, rows = b"".join(self._pieces), self._rows
+            self._compress, self._pieces, self._size, self._rows = None, [], 0, 0
+            self._give(data, rows)
+
+
+def _deaggregated(data: bytes) -> Iterator[bytes]:
+    """Yield the user records of a record that the Kinesis Producer Library aggregated, or the record itself."""
+    message = data[4:-16]
+    if not data.startswith(_KPL_MAGIC) or hashlib.md5(message, usedforsecurity=False).digest() != data[-16:]:
+        yield data
+        return
+    from aws_kinesis_agg import kpl_pb2  # noqa: PLC0415 - rare, and it brings protobuf
+
+    aggregated = kpl_pb2.AggregatedRecord()
+    try:
+        aggregated.ParseFromString(message)
+    except Exception:  # noqa: BLE001 - protobuf's implementations raise different types
+        yield data
+        return
+    for record in aggregated.records:
+        yield record.data
+
+
+def _fit_name(name: str) -> str:
+    """Return a name that fits its column."""
+    clean = "".join(" " if ord(character) < 32 else character for character in name)
+    return clean.encode("utf-8", "replace")[:256].decode("utf-8", "ignore")
