@@ -34,10 +34,16 @@ SETTINGS = Settings.from_env(os.environ)
 def params() -> dict[str, Param]:
     """Return what the trigger form asks for."""
     return {
-        "dry_run": Param(False, type="boolean", description="Only say what would be done; nothing is read or written."),
-        "drain_max_mbs": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Stop a lane after so many MB; empty: as configured."),
-        "drain_max_seconds": Param(None, type=["null", "integer"], minimum=1, maximum=600, description="Stop a lane after so many seconds; empty: as configured."),
-        "note": Param(None, type=["null", "string"], maxLength=500, description="Why this run was triggered; is written to the log of plan."),
+        "dry_run": Param(default=False, type="boolean", description="Only say what would be done; nothing is read or written."),
+        "drain_max_mbs": Param(
+            None, type=["null", "integer"], minimum=1, maximum=1024, description="Stop a lane after so many MB; empty: as configured."
+        ),
+        "drain_max_seconds": Param(
+            None, type=["null", "integer"], minimum=1, maximum=600, description="Stop a lane after so many seconds; empty: as configured."
+        ),
+        "note": Param(
+            None, type=["null", "string"], maxLength=500, description="Why this run was triggered; is written to the log of plan."
+        ),
     }
 
 
@@ -61,7 +67,7 @@ def deliver(source: str) -> DAG:
     def polku() -> None:
         lanes = tasks.plan(source)
         drained = tasks.drain.partial(source=source).expand(lane=lanes)
-        parts = tasks.commit(source, drained)
+        parts = tasks.commit(source, drained)  # type: ignore[arg-type]  # stands for its value
         transformed = tasks.transform.partial(source=source).expand(part=parts)
         load = operators.LoadOperator(
             task_id="load",

@@ -35,6 +35,7 @@ SETTINGS = Settings.from_env(os.environ)
     template_searchpath=str(resources.files("include") / "sql"),
 )
 def polku_migrate() -> None:
+    """Wire the one task."""
     operators.MigrateOperator(task_id="migrate")
 
 

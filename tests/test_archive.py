@@ -19,7 +19,7 @@ BATCH = Batch.of("server", datetime(2026, 11, 23, 10, 41, tzinfo=timezone.utc))
 @pytest.fixture(scope="module")
 def s3():
     with AwsServer(port=0) as server:
-        yield boto3.client("s3", endpoint_url=server.url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")  # noqa: S106
+        yield boto3.client("s3", endpoint_url=server.url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_two_tries_never_write_the_same_object():
 
 
 def test_our_own_write_whose_answer_was_lost_counts_as_written(s3, bucket):
-    """botocore repeats a PUT when the connection breaks, and gets 412 for what it did itself."""
+    """The client repeats a PUT when the connection breaks, and gets 412 for what it did itself."""
     etag = archive.put_once(s3, bucket, "raw/a", b"one")
 
     assert archive.put_once(s3, bucket, "raw/a", b"one") == etag
@@ -102,8 +102,15 @@ def test_a_manifest_is_for_good(s3, bucket):
 
 def receipt(s3, bucket, key="staged/a", layout=LAYOUT):
     etag = archive.put_once(s3, bucket, key, b"rows")
-    return Receipt(batch=BATCH.id, part="a", layout=layout, generation=0, staged=(StagedObject(key=key, size=4, rows=1, etag=etag),),
-                   quarantine=(), tally=Tally())
+    return Receipt(
+        batch=BATCH.id,
+        part="a",
+        layout=layout,
+        generation=0,
+        staged=(StagedObject(key=key, size=4, rows=1, etag=etag),),
+        quarantine=(),
+        tally=Tally(),
+    )
 
 
 def test_each_transform_of_a_part_is_newer_than_the_one_before(s3, bucket):
@@ -132,7 +139,7 @@ def test_a_replay_whose_raw_objects_have_expired_says_so(s3, bucket):
     """A person must see that lifecycle rules, not a fault, took them."""
     raw = RawObject(key="raw/gone", size=1, records=1, first_arrival=1, last_arrival=1)
 
-    with pytest.raises(SettingsError, match="raw/gone is gone.*lifecycle"):
+    with pytest.raises(SettingsError, match=r"raw/gone is gone.*lifecycle"):
         archive.open_raw(s3, bucket, raw)
 
 

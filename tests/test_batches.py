@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polku import batches
 from polku.batches import Batch, BufferFile, Checkpoint, Part, Pending, Position, RawObject
 
-MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc))  # noqa: DTZ001
+MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc))
 
 
 @given(source=st.sampled_from(batches.SOURCES), at=MOMENTS)
@@ -43,7 +43,9 @@ def test_what_is_no_batch_id_is_refused_with_an_example(text):
         Batch.parse(text)
 
 
-@pytest.mark.parametrize(("source", "at", "what"), [("moon", datetime.now(timezone.utc), "source"), ("server", datetime(2026, 1, 1), "time zone")])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    ("source", "at", "what"), [("moon", datetime.now(timezone.utc), "source"), ("server", datetime(2026, 1, 1), "time zone")]
+)
 def test_a_run_that_cannot_have_a_batch_is_refused(source, at, what):
     """A naive date would be another batch on another machine."""
     with pytest.raises(ValueError, match=what):
@@ -54,9 +56,15 @@ def test_a_checkpoint_is_read_as_it_was_written():
     """It is the only memory between two runs."""
     file = BufferFile(key="buffer/server/ä b.json", etag='"e"', size=3, modified=5)
     raw = RawObject(key="raw/x", size=3, records=0, first_arrival=5, last_arrival=5, file=file)
-    part = Part(name="files", objects=(raw,), start={"a": Position()}, end={"a": Position(after="49", arrival=7)}, files_from=2, gaps={"a": -1})
-    checkpoint = Checkpoint(positions={"a": Position(after="49")}, files=3, newest="server/2026-11-23T10:41:00Z",
-                            pending={"server/2026-11-23T10:41:00Z": Pending(parts=(part,), held="why")})
+    part = Part(
+        name="files", objects=(raw,), start={"a": Position()}, end={"a": Position(after="49", arrival=7)}, files_from=2, gaps={"a": -1}
+    )
+    checkpoint = Checkpoint(
+        positions={"a": Position(after="49")},
+        files=3,
+        newest="server/2026-11-23T10:41:00Z",
+        pending={"server/2026-11-23T10:41:00Z": Pending(parts=(part,), held="why")},
+    )
 
     assert batches.load(batches.dump(checkpoint), Checkpoint) == checkpoint
     assert batches.from_xcom(batches.to_xcom(checkpoint), Checkpoint) == checkpoint

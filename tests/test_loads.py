@@ -16,8 +16,15 @@ DAY = 86_400_000
 
 
 def ready(minute, *, first=MS, last=MS, received=10, quarantined=0, reasons=None, gaps=None, generation=7):
-    tally = Tally(received=received, staged=received - quarantined, quarantined=quarantined, reasons=reasons or {},
-                  first_arrival=first if received else 0, last_arrival=last if received else 0, bytes=100)
+    tally = Tally(
+        received=received,
+        staged=received - quarantined,
+        quarantined=quarantined,
+        reasons=reasons or {},
+        first_arrival=first if received else 0,
+        last_arrival=last if received else 0,
+        bytes=100,
+    )
     staged = (StagedObject(key="staged/x", size=1, rows=received - quarantined, etag='"e"'),)
     batch = Batch.of("server", NOON + timedelta(minutes=minute))
     receipt = Receipt(batch=batch.id, part="p", layout=LAYOUT, generation=generation, staged=staged, quarantine=(), tally=tally)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import msgspec
@@ -78,12 +79,13 @@ def put_once(client: S3Client, bucket: str, key: str, body: bytes) -> str:
     Raises TransientError where S3 does not take it.
     """
     try:
-        return _call(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")["ETag"]
+        etag: str = _call(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")["ETag"]
     except LostRace:
         head = _call(client.head_object, Bucket=bucket, Key=key)
         if head["ContentLength"] != len(body):
             raise TransientError(f"s3://{bucket}/{key} is there with {head['ContentLength']} bytes; expected our {len(body)}") from None
-        return head["ETag"]
+        etag = head["ETag"]
+    return etag
 
 
 def open_raw(client: S3Client, bucket: str, raw: RawObject) -> BinaryIO:
@@ -98,7 +100,7 @@ def open_raw(client: S3Client, bucket: str, raw: RawObject) -> BinaryIO:
             f"Raw object s3://{bucket}/{raw.key} is gone. A batch can be replayed only while its raw objects live; "
             "see the lifecycle rules of the bucket (prefix raw/)."
         )
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- the caller closes it
     try:
         for chunk in body.iter_chunks(1 << 20):
             file.write(chunk)
@@ -133,6 +135,9 @@ def change_checkpoint(client: S3Client, bucket: str, source: str, change: Callab
     Apply ``change`` to the checkpoint, again on what is there now whenever somebody else wrote first.
 
     Args:
+        client: Of S3.
+        bucket: The stage's bucket.
+        source: "server" or "client".
         change: Returns the new checkpoint, or None where nothing is to be written (also when a lost answer turns
             out to have been a yes).
 
@@ -154,7 +159,9 @@ def change_checkpoint(client: S3Client, bucket: str, source: str, change: Callab
 def write_manifest(client: S3Client, bucket: str, manifest: Manifest) -> None:
     """Write a batch's manifest unless it is there: it never changes."""
     try:
-        _call(client.put_object, Bucket=bucket, Key=_manifest_key(Batch.parse(manifest.batch)), Body=batches.dump(manifest), IfNoneMatch="*")
+        _call(
+            client.put_object, Bucket=bucket, Key=_manifest_key(Batch.parse(manifest.batch)), Body=batches.dump(manifest), IfNoneMatch="*"
+        )
     except LostRace:
         log.debug("The manifest of %s was written before", manifest.batch)
 
@@ -194,7 +201,9 @@ def read_receipt(client: S3Client, bucket: str, batch: Batch, part: Part) -> Rec
     with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
         sound = list(pool.map(lambda staged: _is_as_written(client, bucket, staged), receipt.staged))
     if not all(sound):
-        log.warning("%d staged objects of %s %s are gone or changed; the part has to be transformed again", sound.count(False), batch, part.name)
+        log.warning(
+            "%d staged objects of %s %s are gone or changed; the part has to be transformed again", sound.count(False), batch, part.name
+        )
         return None
     return receipt
 
@@ -216,7 +225,7 @@ def _is_as_written(client: S3Client, bucket: str, staged: StagedObject) -> bool:
         head = _call(client.head_object, Bucket=bucket, Key=staged.key)
     except FileNotFoundError:
         return False
-    return head["ETag"] == staged.etag and head["ContentLength"] == staged.size
+    return bool(head["ETag"] == staged.etag and head["ContentLength"] == staged.size)
 
 
 def _read(client: S3Client, bucket: str, key: str, kind: type[T]) -> tuple[T, str] | None:
@@ -229,7 +238,9 @@ def _read(client: S3Client, bucket: str, key: str, kind: type[T]) -> tuple[T, st
     try:
         return batches.load(body, kind), answer["ETag"]
     except msgspec.DecodeError as error:
-        raise SettingsError(f"s3://{bucket}/{key} is not a {kind.__name__} of this release: {error}. Nothing was changed; look at the object.") from error
+        raise SettingsError(
+            f"s3://{bucket}/{key} is not a {kind.__name__} of this release: {error}. Nothing was changed; look at the object."
+        ) from error
 
 
 def _get(client: S3Client, bucket: str, key: str) -> Any:
@@ -260,18 +271,18 @@ def _call(operation: Callable[..., Any], **arguments: Any) -> Any:
     for wait in (*_CONFLICT_WAITS, None):
         try:
             return operation(**arguments)
-        except botocore.exceptions.ClientError as error:
+        except botocore.exceptions.ClientError as error:  # noqa: PERF203 -- five rounds at most
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-            if status == 409 and wait is not None:
+            if status == HTTPStatus.CONFLICT and wait is not None:
                 time.sleep(wait)
                 continue
             if code == "NoSuchBucket":
                 raise SettingsError(f"Bucket {arguments['Bucket']!r} does not exist; see `bucket` in parameters.yaml.j2.") from error
-            if status == 412:
+            if status == HTTPStatus.PRECONDITION_FAILED:
                 raise LostRace(f"{place}: {code}") from error
-            if status == 404:
+            if status == HTTPStatus.NOT_FOUND:
                 raise FileNotFoundError(place) from error
-            if status in (401, 403):
+            if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 raise SettingsError(f"{place}: {code}; the role or key in aws_default may not do this.") from error
             raise TransientError(f"{place}: S3 answered {status} {code}") from error
         except botocore.exceptions.BotoCoreError as error:

@@ -46,8 +46,9 @@ def healable(checkpoint: Checkpoint) -> list[str]:
     return sorted((id_ for id_, entry in checkpoint.pending.items() if not entry.held), key=lambda id_: Batch.parse(id_).at)
 
 
-def lanes(families: Sequence[Sequence[str]], *, most: int, files: bool, forget: Sequence[str] = (),
-          gaps: Mapping[str, int] | None = None) -> list[Lane]:
+def lanes(
+    families: Sequence[Sequence[str]], *, most: int, files: bool, forget: Sequence[str] = (), gaps: Mapping[str, int] | None = None
+) -> list[Lane]:
     """
     Distribute families of shards (a shard and its unread descendants, parents first) over at most ``most`` lanes.
 
@@ -121,11 +122,7 @@ def hold(checkpoint: Checkpoint, batches: Mapping[str, str]) -> Checkpoint:
 
 def drop(checkpoint: Checkpoint, loaded: Collection[str]) -> Checkpoint:
     """Return the checkpoint without these loaded batches, but for those whose buffer files may still be there."""
-    pending = {
-        id_: entry
-        for id_, entry in checkpoint.pending.items()
-        if id_ not in loaded or any(part.files for part in entry.parts)
-    }
+    pending = {id_: entry for id_, entry in checkpoint.pending.items() if id_ not in loaded or any(part.files for part in entry.parts)}
     return msgspec.structs.replace(checkpoint, pending=pending)
 
 

@@ -11,8 +11,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from polku import kinesis
 
@@ -34,12 +34,14 @@ _S3_CONFIG: dict[str, Any] = {
 
 def s3(settings: Settings) -> S3Client:
     """Return a client of the bucket's region."""
-    return _client("s3", settings, _S3_CONFIG)
+    client: S3Client = _client("s3", settings, _S3_CONFIG)
+    return client
 
 
 def streams(settings: Settings) -> KinesisClient:
     """Return a client of Kinesis."""
-    return _client("kinesis", settings, kinesis.CONFIG)
+    client: KinesisClient = _client("kinesis", settings, kinesis.CONFIG)
+    return client
 
 
 def provide_redshift(settings: Settings) -> None:

@@ -6,10 +6,10 @@ The SQL depends on what is ready once the task runs, so it is rendered in ``exec
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from contextlib import closing
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.sql.hooks.handlers import fetch_all_handler
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from polku.loads import Ready
 
 _STALE_TRIES = 3
+_BEFORE_THE_LOCK = 2
+"""The migrations that make the schema and the table that the others are recorded in; both may run any number of times."""
 
 
 def sql_files(folder: str) -> list[str]:
@@ -37,6 +39,7 @@ def sql_files(folder: str) -> list[str]:
 class _LateSqlOperator(SQLExecuteQueryOperator):
     """Runs ``sql`` over redshift_default in one transaction, rendered only once its values are known."""
 
+    sql: list[str]
     overwrite_rtif_after_execution = True
     ui_color = "#e8f0e4"
 
@@ -48,14 +51,16 @@ class _LateSqlOperator(SQLExecuteQueryOperator):
 
     def rendered(self, context: Context, sql: Sequence[str], **values: Any) -> list[str]:
         """Return the statements with ``values`` and Airflow's own template variables in place."""
-        return self.render_template(list(sql), {**context, **values}, self.get_template_env())
+        template_context = cast("Context", {**context, **values})
+        statements: list[str] = self.render_template(list(sql), template_context, self.get_template_env())
+        return statements
 
     def run(self, statements: list[str]) -> list[dict[str, Any]]:
         """Run the statements in one transaction and return the rows of the last; errors are sorted by ``polku.redshift``."""
         self.sql = statements
         hook = self.get_db_hook()
         with redshift.sorted_errors():
-            results = hook.run(statements, autocommit=False, handler=fetch_all_handler)
+            results = cast("list[Any]", hook.run(statements, autocommit=False, handler=fetch_all_handler))
         description = hook.descriptions[-1]
         return [dict(zip((column[0] for column in description), row, strict=True)) for row in results[-1] or ()] if description else []
 
@@ -139,27 +144,47 @@ class LoadOperator(_LateSqlOperator):
                     return []
                 continue
             for line in books:
-                self.log.info(
-                    "Committed %(batch_id)s: received %(received)s = loaded %(loaded)s + duplicates %(duplicates)s + quarantined %(quarantined)s",
-                    line,
-                )
+                counts = "received %(received)s = loaded %(loaded)s + duplicates %(duplicates)s + quarantined %(quarantined)s"
+                self.log.info("Committed %(batch_id)s: " + counts, line)
             steps.loaded(run, [one.batch.id for one in group])
             return books
         raise TransientError(f"{[one.batch.id for one in group]} were transformed anew {_STALE_TRIES} times while they were loaded")
 
 
 class MigrateOperator(_LateSqlOperator):
-    """Brings the schema up to date: every migration, each of which changes nothing where it was applied before."""
+    """Brings the schema up to date: each migration that is not recorded yet, in order, in one transaction behind a lock."""
 
     template_fields = ("sql",)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(folder="migrate", **kwargs)
+        self.versions = [name.removeprefix("migrate/").removesuffix(".sql").partition("_")[::2] for name in self.sql]
+        self.sql += ["migrate/lock.sql", "migrate/applied.sql", "migrate/record.sql"]
 
-    def execute(self, context: Context) -> None:
-        """Run every migration in one transaction."""
-        with tasks.reactions():
+    def execute(self, context: Context) -> list[str]:
+        """Apply what is missing and return its versions."""
+        with tasks.reactions(), redshift.sorted_errors():
             settings = Settings.from_env(os.environ)
             connections.provide_redshift(settings)
-            self.run(self.rendered(context, self.sql, schema=settings.schema))
-            self.log.info("Schema %s is up to date", settings.schema)
+            *migrations, lock, applied, record = self.sql
+            executed: list[str] = []
+            with closing(self.get_db_hook().get_conn()) as connection, closing(connection.cursor()) as cursor:
+
+                def run(template: str, **values: Any) -> None:
+                    executed.append(self.rendered(context, [template], schema=settings.schema, **values)[0])
+                    cursor.execute(executed[-1])
+
+                for template in migrations[:_BEFORE_THE_LOCK]:
+                    run(template)
+                connection.commit()
+                run(lock)
+                run(applied)
+                there = {version for (version,) in cursor.fetchall()}
+                missing = [(*at, template) for at, template in zip(self.versions, migrations, strict=True) if at[0] not in there]
+                for version, name, template in missing:
+                    run(template)
+                    run(record, migration={"version": version, "name": name})
+                connection.commit()
+            self.sql = executed
+            self.log.info("Schema %s: applied %d of %d migrations, the others were there", settings.schema, len(missing), len(migrations))
+            return [version for version, _, _ in missing]

@@ -31,14 +31,16 @@ _LOAD_FAILED = "load into table"
 @contextmanager
 def sorted_errors() -> Iterator[None]:
     """Turn what redshift_connector raises inside into the type of error that says what to do."""
-    import redshift_connector
+    from redshift_connector.error import Error
 
     try:
         yield
-    except redshift_connector.Error as error:
+    except Error as error:
         raise meaning(error) from error
     except OSError as error:  # the connection broke: redshift_connector lets some of these through
-        raise TransientError(f"The connection to Redshift broke: {error}. Whether it committed shows when the load is tried again.") from error
+        raise TransientError(
+            f"The connection to Redshift broke: {error}. Whether it committed shows when the load is tried again."
+        ) from error
 
 
 def meaning(error: Exception) -> PolkuError:

@@ -90,6 +90,12 @@ class Redshift:
     db: str
     user: str
     password: str = field(repr=False)
+    sslmode: str = "verify-ca"
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What redshift_connector is told besides (its README, "Connection Parameters")."""
+        return {"ssl": False} if self.sslmode == "disable" else {"ssl": True, "sslmode": self.sslmode}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,8 +104,15 @@ class Slack:
 
     token: str = field(repr=False)
     channel: str
+    api_url: str = ""
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What slack_sdk is told besides."""
+        return {"base_url": self.api_url} if self.api_url else {}
 
 
+_SSLMODES = ("verify-ca", "verify-full", "disable")
 _ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+"
 
 
@@ -191,13 +204,16 @@ class Settings:
         port = self.environment.get("REDSHIFT_PORT") or "5439"
         if not port.isdecimal() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 -- the ports that there are
             raise SettingsError(f"REDSHIFT_PORT is {port!r}; expected 1 to 65535. Set it in the environment.")
-        return Redshift(host=found[0], port=int(port), db=found[1], user=found[2], password=found[3])
+        sslmode = self.environment.get("REDSHIFT_SSLMODE") or "verify-ca"
+        if sslmode not in _SSLMODES:
+            raise SettingsError(f"REDSHIFT_SSLMODE is {sslmode!r}; expected one of {', '.join(_SSLMODES)}. Set it in the environment.")
+        return Redshift(host=found[0], port=int(port), db=found[1], user=found[2], password=found[3], sslmode=sslmode)
 
     @property
     def slack(self) -> Slack:
         """Whom to post as, and where; raises SettingsError that names every variable that is missing."""
         token, channel = self._variables("slack_default", "SLACK_TOKEN", "SLACK_CHANNEL")
-        return Slack(token=token, channel=channel)
+        return Slack(token=token, channel=channel, api_url=self.environment.get("SLACK_API_URL", ""))
 
     @property
     def slack_channel(self) -> str:

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import msgspec
 
-from polku import archive, commit, kinesis, names, records, s3_buffer, transform
+from polku import archive, commit, kinesis, records, s3_buffer, transform
 from polku.batches import LAYOUT, Batch, BufferFile, Checkpoint, Lane, Manifest, Part, Position, RawObject, Receipt, StagedObject
 from polku.errors import SettingsError, TransientError
 from polku.loads import Ready
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
 
     from polku.settings import Settings, Source
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 log = logging.getLogger(__name__)
 
@@ -120,16 +123,24 @@ def _stream_lanes(run: Run, streams: KinesisClient, checkpoint: Checkpoint, *, w
         log.warning("Stream %s cannot be looked at now; its lane will try again: %s", stream, error)
         return [Lane(name="shards-0", kind="stream")]
     forget = _no_longer_listed(shards, positions)
-    gaps = {s.key: int(lost) for s in readable if (lost := kinesis.gap(positions.get(s.key, Position()), s.retention_hours, run.now())) >= 1}
+    gaps = {
+        s.key: int(lost) for s in readable if (lost := kinesis.gap(positions.get(s.key, Position()), s.retention_hours, run.now())) >= 1
+    }
     gaps |= {key: -1 for key in forget if not positions[key].finished}
     for key, lost in gaps.items():
-        log.error("Retention has overtaken %s: %s may be lost", key, f"{lost} s of arrivals" if lost >= 0 else "all that was left in the shard")
+        log.error(
+            "Retention has overtaken %s: %s may be lost", key, f"{lost} s of arrivals" if lost >= 0 else "all that was left in the shard"
+        )
     idle = {s.key for s in readable if s.key not in waiting}
     if write and commit.refresh(checkpoint, idle, run.now_ms):
         archive.change_checkpoint(run.s3, run.bucket, run.batch.source, lambda now: commit.refresh(now, idle, run.now_ms))
     families = [[s.key for s in family] for family in kinesis.lanes(shards, positions, len(shards))]
     return commit.lanes(
-        [family for family in families if waiting.intersection(family)], most=run.settings.drain.lanes, files=False, forget=forget, gaps=gaps
+        [family for family in families if waiting.intersection(family)],
+        most=run.settings.drain.lanes,
+        files=False,
+        forget=forget,
+        gaps=gaps,
     )
 
 
@@ -143,7 +154,12 @@ def _no_longer_listed(shards: Sequence[kinesis.Shard], positions: Mapping[str, P
 def _waiting_files(run: Run, checkpoint: Checkpoint, *, most: int, max_bytes: int = 0) -> list[BufferFile]:
     taken = {file for entry in checkpoint.pending.values() for part in entry.parts for file in part.files}
     return s3_buffer.list_files(
-        run.s3, run.bucket, run.source.buffer_prefix or "", leave=taken, max_files=most, max_bytes=max_bytes or run.settings.drain.max_mbs << 20
+        run.s3,
+        run.bucket,
+        run.source.buffer_prefix or "",
+        leave=taken,
+        max_files=most,
+        max_bytes=max_bytes or run.settings.drain.max_mbs << 20,
     )
 
 
@@ -167,11 +183,13 @@ def drain(run: Run, lane: Lane, streams: KinesisClient, limits: kinesis.Limits) 
 
 
 def _drain_files(run: Run, lane: Lane, checkpoint: Checkpoint, object_names: archive.Names, limits: kinesis.Limits) -> Part:
-    """The files as they stood after the checkpoint was read, each copied server-side; one that is replaced meanwhile is left to the next run."""
+    """Copy the files that stood there after the checkpoint was read; one that is replaced meanwhile is left to the next run."""
     files = _waiting_files(run, checkpoint, most=run.settings.drain.max_files, max_bytes=limits.max_bytes)
-    copied = _each(
-        lambda numbered: s3_buffer.copy_file(run.s3, run.bucket, numbered[1], object_names.raw(numbered[0])), list(enumerate(files))
-    )
+
+    def copy(numbered: tuple[int, BufferFile]) -> bool:
+        return s3_buffer.copy_file(run.s3, run.bucket, numbered[1], object_names.raw(numbered[0]))
+
+    copied = _each(copy, list(enumerate(files)))
     objects = tuple(
         RawObject(key=object_names.raw(i), size=file.size, records=0, first_arrival=file.modified, last_arrival=file.modified, file=file)
         for i, (file, done) in enumerate(zip(files, copied, strict=True))
@@ -180,7 +198,9 @@ def _drain_files(run: Run, lane: Lane, checkpoint: Checkpoint, object_names: arc
     return Part(name=lane.name, objects=objects, files_from=checkpoint.files)
 
 
-def _drain_shards(run: Run, lane: Lane, checkpoint: Checkpoint, object_names: archive.Names, streams: KinesisClient, limits: kinesis.Limits) -> Part:
+def _drain_shards(
+    run: Run, lane: Lane, checkpoint: Checkpoint, object_names: archive.Names, streams: KinesisClient, limits: kinesis.Limits
+) -> Part:
     shards = kinesis.list_shards(streams, run.source.stream or "")
     wanted = [s for s in shards if s.key in lane.shards] if lane.shards or lane.forget else shards
     start = {shard.key: checkpoint.positions.get(shard.key, Position()) for shard in wanted}
@@ -307,10 +327,13 @@ def transform_part(run: Run, due: Due, lookup: Callable[[Sequence[str]], Mapping
     if part is None:
         raise SettingsError(f"{due.batch} has no part {due.part!r} in its manifest. Clear the run from `plan` on.")
     rules = transform.Rules(
-        source=batch.source, batch_id=batch.id, translate=run.settings.sources[batch.source].translate, shared=run.settings.shared(batch.source)
+        source=batch.source,
+        batch_id=batch.id,
+        translate=run.settings.sources[batch.source].translate,
+        shared=run.settings.shared(batch.source),
     )
     sink = _Sink(run, archive.Names(batch=batch, part=part.name, attempt=run.attempt))
-    tally = transform.transform(_opened(run, part), rules, lambda ids: name_users(ids, lookup), sink)
+    tally = transform.transform(_opened(run, part), rules, lookup or _no_names, sink)
     if not sink.staged_objects:
         sink.staged(transform.EMPTY, 0)
     receipt = Receipt(
@@ -334,10 +357,9 @@ def _opened(run: Run, part: Part) -> Iterator[tuple[RawObject, BinaryIO]]:
             yield raw, file
 
 
-def name_users(ids: Sequence[str], lookup: Callable[[Sequence[str]], Mapping[str, str]] | None) -> dict[str, str]:
-    """Return a name for every user id: the directory's where it knows one, else the generated one."""
-    known = lookup(ids) if lookup else {}
-    return {id_: known.get(id_) or names.generated(id_) for id_ in ids}
+def _no_names(_ids: Sequence[str]) -> dict[str, str]:
+    """Know nobody: transform generates a name for who is not known."""
+    return {}
 
 
 class _Sink:
@@ -364,7 +386,7 @@ class _Sink:
 
 
 def ready(run: Run) -> list[Ready]:
-    """Return the batches that can be loaded now, oldest first: manifest and all receipts are there, and no staged object is gone or changed."""
+    """Return the batches that can be loaded now, oldest first: manifest and receipts are there, and every staged object is as written."""
     checkpoint, _ = archive.read_checkpoint(run.s3, run.bucket, run.batch.source)
     manifests = _pending_manifests(run, checkpoint)
     if run.batch.id not in checkpoint.pending and (own := archive.read_manifest(run.s3, run.bucket, run.batch)):
@@ -374,7 +396,12 @@ def ready(run: Run) -> list[Ready]:
         batch = Batch.parse(manifest.batch)
         receipts = [archive.read_receipt(run.s3, run.bucket, batch, part) for part in manifest.parts]
         if not all(receipts):
-            log.warning("%s is not loaded now: %d of its %d parts are not transformed; a later run goes on with it", batch, receipts.count(None), len(receipts))
+            log.warning(
+                "%s is not loaded now: %d of its %d parts are not transformed; a later run goes on with it",
+                batch,
+                receipts.count(None),
+                len(receipts),
+            )
             continue
         gaps = {key: seconds for part in manifest.parts for key, seconds in part.gaps.items()}
         result.append(Ready(batch=batch, receipts=tuple(r for r in receipts if r), gaps=gaps))
@@ -391,9 +418,7 @@ def held_back(run: Run, refused: Mapping[str, str]) -> None:
     archive.change_checkpoint(run.s3, run.bucket, run.batch.source, lambda now: commit.hold(now, refused))
 
 
-def _each(function: Callable[[object], object], items: Sequence[object]) -> list[object]:
+def _each(function: Callable[[T], U], items: Sequence[T]) -> list[U]:
     """Call ``function`` for every item, a few at once, and return the answers in order."""
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
         return list(pool.map(function, items))

@@ -91,8 +91,15 @@ def drain(source: str, lane: dict[str, Any]) -> dict[str, Any]:
         )
         part = steps.drain(run, batches.from_xcom(lane, Lane), connections.streams(run.settings), limits)
         records = sum(raw.records for raw in part.objects)
-        log.info("Drained lane %s of %s: %d records and %d files in %d raw objects, %d bytes",
-                 part.name, run.batch, records, len(part.files), len(part.objects), sum(raw.size for raw in part.objects))
+        log.info(
+            "Drained lane %s of %s: %d records and %d files in %d raw objects, %d bytes",
+            part.name,
+            run.batch,
+            records,
+            len(part.files),
+            len(part.objects),
+            sum(raw.size for raw in part.objects),
+        )
         return batches.to_xcom(part)
 
 
@@ -129,6 +136,7 @@ def _directory(settings: Settings) -> Callable[[Sequence[str]], Mapping[str, str
 
     def lookup(user_ids: Sequence[str]) -> Mapping[str, str]:
         hook = PostgresHook(postgres_conn_id=settings.names.connection)
-        return name_table.lookup(hook.get_conn, settings.names.query, user_ids)
+        found: Mapping[str, str] = name_table.lookup(hook.get_conn, settings.names.query, user_ids)
+        return found
 
     return lookup
