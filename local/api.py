@@ -1,18 +1,20 @@
 """
 The front door: what API Gateway's Kinesis integration does in production, on loopback.
 
-``POST /server`` and ``POST /client`` take an event, or a whole body of Segment's HTTP API. So do the paths that Segment's libraries append to
-their host (``/v1/batch``, ``/v1/track``, ``/v1/t`` ...): give them ``$POLKU_API_URL/server`` or ``$POLKU_API_URL/client`` as the host and
+``POST /server`` and ``POST /client`` take an event, or a whole body of Segment's HTTP API. So do the paths that Segment's
+libraries append to their host (``/v1/batch``, ``/v1/track``, ``/v1/t`` ...): give them ``$POLKU_API_URL/server`` or ``$POLKU_API_URL/client`` as the host and
 ``$POLKU_API_KEY`` as the write key. A stage before the path (``/prod/server``) is passed over, as API Gateway does.
 
-- One body becomes one Kinesis record, ``{"event": <the body as it came>, "sentAt": ..., "context": {"resourcePath": "/server", ...}}``: accepted or refused as a whole.
+- One body becomes one Kinesis record, ``{"event": <the body as it came>, "sentAt": ..., "context": {"resourcePath": "/server"}}``:
+  accepted or refused as a whole.
 - It is acknowledged (200 ``{"success": true}``) after Kinesis has taken it, never before.
 - The key comes as ``x-api-key``, as the user of Basic authentication, or as ``writeKey`` in the body. None: 401; a wrong one: 403.
-- Bodies may be compressed (gzip, deflate). 10 MB is API Gateway's limit, before and after: 413. So is what would make a record over Kinesis' 10 MiB.
+- Bodies may be compressed (gzip, deflate). 10 MB is API Gateway's limit, before and after: 413. So is what would make a record
+  over Kinesis' 10 MiB.
   (Segment's own limits, 500 KB a batch and 32 KB an event, are kept by its libraries and not asked for here.)
 - 400: not a JSON object. 404: no such source. 429: Kinesis throttles. 503: Kinesis is away. Segment's libraries try again on the last two.
 
-``python -m local.api --port 9193 --kinesis-url http://127.0.0.1:9190 --stream server=polku-server --stream client=polku-client --key polku-local``
+``python -m local.api --port 9193 --kinesis-url http://127.0.0.1:9190 --stream server=polku-server --stream client=polku-client``
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +36,8 @@ import msgspec
 from local.http_server import BadRequest, LoopbackServer, Request, Response, serve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mypy_boto3_kinesis import KinesisClient
 
 MAX_BODY = 10 * 1024 * 1024
@@ -45,7 +48,17 @@ MAX_RECORD = 10 * 1024 * 1024
 
 DEFAULT_KEY = "polku-local"
 
-_CALLS = {"batch": "", "b": "", "import": "", "track": "track", "t": "track", "identify": "identify", "i": "identify", "page": "page", "p": "page"}
+_CALLS = {
+    "batch": "",
+    "b": "",
+    "import": "",
+    "track": "track",
+    "t": "track",
+    "identify": "identify",
+    "i": "identify",
+    "page": "page",
+    "p": "page",
+}
 _CALLS |= {"screen": "screen", "s": "screen", "group": "group", "g": "group", "alias": "alias", "a": "alias"}
 _PATH = re.compile(r"(?:/[\w-]+)?/(server|client)(?:/v1)?(?:/([a-z]+))?/?")
 _CORS = {"Access-Control-Allow-Origin": "*"}
@@ -70,7 +83,9 @@ class ApiServer(LoopbackServer):
 
     NAME = "api"
 
-    def __init__(self, *, streams: Mapping[str, str], kinesis_url: str, region: str = "eu-west-1", key: str = DEFAULT_KEY, port: int = 0) -> None:
+    def __init__(
+        self, *, streams: Mapping[str, str], kinesis_url: str, region: str = "eu-west-1", key: str = DEFAULT_KEY, port: int = 0
+    ) -> None:
         super().__init__(port=port, max_body=MAX_BODY)
         self.streams = dict(streams)
         self.key = key
@@ -84,7 +99,11 @@ class ApiServer(LoopbackServer):
             return Response.of_json({"status": "ok", "accepted": self.accepted, "streams": self.streams})
         match = _PATH.fullmatch(request.path)
         if not match or match[1] not in self.streams or (match[2] or "batch") not in _CALLS:
-            return _refusal(404, "not_found", f"nothing is served at {request.path:.100}; post to " + " or ".join(f"/{source}" for source in self.streams))
+            return _refusal(
+                404,
+                "not_found",
+                f"nothing is served at {request.path:.100}; post to " + " or ".join(f"/{source}" for source in self.streams),
+            )
         if request.method == "OPTIONS":
             return Response(status=204, headers=_PREFLIGHT)
         if request.method != "POST":
@@ -122,7 +141,9 @@ class ApiServer(LoopbackServer):
 
     def _check(self, given: str) -> None:
         if not given:
-            raise BadRequest(_refusal(401, "unauthorized", "no key: send it as x-api-key, as the user of Basic authentication, or as writeKey"))
+            raise BadRequest(
+                _refusal(401, "unauthorized", "no key: send it as x-api-key, as the user of Basic authentication, or as writeKey")
+            )
         if not hmac.compare_digest(given.encode(), self.key.encode()):
             raise BadRequest(_refusal(403, "forbidden", "Forbidden"))
 
@@ -134,7 +155,12 @@ class ApiServer(LoopbackServer):
             self._kinesis.put_record(StreamName=stream, Data=data, PartitionKey=who)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            if code in {"ProvisionedThroughputExceededException", "LimitExceededException", "ThrottlingException", "KMSThrottlingException"}:
+            if code in {
+                "ProvisionedThroughputExceededException",
+                "LimitExceededException",
+                "ThrottlingException",
+                "KMSThrottlingException",
+            }:
                 raise BadRequest(_refusal(429, "throttled", "the stream takes no more just now", {"Retry-After": "1"})) from None
             if code in {"ValidationException", "InvalidArgumentException"}:
                 raise BadRequest(_refusal(413, "too_large", "the stream does not take a record of this size")) from None
@@ -165,7 +191,11 @@ def _given_key(headers: Mapping[str, str]) -> str:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """Return the body's fields; raises BadRequest where it is no JSON object. What only the lenient parser reads (NaN, a lone surrogate) is for transform to judge."""
+    """
+    Return the body's fields; raises BadRequest where it is no JSON object.
+
+    What only the lenient parser reads (NaN, half a character) is for transform to judge: refusing it would lose its neighbours too.
+    """
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):

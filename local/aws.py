@@ -1,7 +1,8 @@
 """
 A stand-in for AWS: moto's server (S3, Kinesis, Secrets Manager, CloudFormation) on loopback, with connections kept alive.
 
-Its state lives in the memory of its process: two ``AwsServer`` in one process see the same buckets, so tests that share one use names of their own.
+Its state lives in the memory of its process: two ``AwsServer`` in one process see the same buckets, so tests that share one use
+names of their own.
 
 ``python -m local.aws --port 9190 --bucket polku-dev --stream server=2 --stream client=1``
 """
@@ -15,10 +16,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
 
@@ -121,7 +123,7 @@ def create(url: str, region: str = REGION, *, bucket: str = "", streams: Mapping
 def _client(service: str, url: str, region: str) -> Any:
     import boto3
 
-    session = boto3.session.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=region)  # noqa: S106 (the stand-in's)
+    session: Any = boto3.session.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=region)  # noqa: S106
     return session.client(service, endpoint_url=url)
 
 
@@ -139,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         signal.signal(number, lambda *_: over.set())
     with AwsServer(port=chosen.port, region=chosen.region) as server:
         server.create(bucket=chosen.bucket, streams=streams)
-        print(f"ready {server.url}", flush=True)  # noqa: T201 (the parent process waits for this line)
+        print(f"ready {server.url}", flush=True)
         over.wait()
 
 

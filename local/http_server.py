@@ -1,8 +1,8 @@
 """
 A small HTTP/1.1 server on loopback that the stand-ins for Slack, Sentry and the front door are made of.
 
-It is ready when entered, serves each connection in a thread, keeps connections alive, and can misbehave on demand: see ``LoopbackServer.fault``.
-It binds to 127.0.0.1 only.
+It is ready when entered, serves each connection in a thread, keeps connections alive, and can misbehave on demand: see
+``LoopbackServer.fault``. It binds to 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import socket
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
+
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class Request:
     body: bytes
 
     def inflated(self, limit: int) -> bytes:
-        """Return the body without its gzip or deflate encoding, at most ``limit`` bytes; raises ValueError where it is damaged, OverflowError where it is larger."""
+        """Return the body decompressed; raises ValueError where it is damaged, OverflowError where it has more than ``limit`` bytes."""
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         if encoding in {"", "identity"}:
             if len(self.body) > limit:
@@ -77,7 +81,9 @@ class Response:
     @classmethod
     def of_json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """Return an answer with a JSON body."""
-        return cls(status=status, body=json.dumps(value).encode(), headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})})
+        return cls(
+            status=status, body=json.dumps(value).encode(), headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        )
 
     @classmethod
     def of_html(cls, page: str, status: int = 200) -> Response:
@@ -152,7 +158,7 @@ class LoopbackServer:
         """What clients are configured with."""
         return self.address
 
-    def __enter__(self: S) -> S:
+    def __enter__(self) -> Self:
         self._stopping.clear()
         self._http = _Listener(self, (LOOPBACK, self._wanted_port))
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name=self.NAME, daemon=True)
@@ -179,8 +185,9 @@ class LoopbackServer:
         Misbehave on the next requests.
 
         Args:
-            kind: An HTTP status ("500"), "cut_before" and "cut_after" (the connection is reset before or after the request takes effect),
-                "timeout_before" and "timeout_after" (no answer comes), "half" (half an answer after it took effect), or what the stand-in knows more.
+            kind: An HTTP status ("500"), "cut_before" and "cut_after" (the connection is reset before or after the request takes
+                effect), "timeout_before" and "timeout_after" (no answer comes), "half" (half an answer, after it took effect), or
+                what the stand-in knows more.
             times: How many requests; FOREVER until ``clear_faults``.
             path: Only requests whose path ends so.
         """
@@ -256,7 +263,7 @@ def serve(server: LoopbackServer) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     with server:
-        print(f"ready {server.url}", flush=True)  # noqa: T201 (the parent process waits for this line)
+        print(f"ready {server.url}", flush=True)
         over.wait()
 
 
@@ -273,8 +280,8 @@ class _Listener(ThreadingHTTPServer):
         self.stand_in = stand_in
         super().__init__(address, _Handler)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("A connection from %s ended early", client_address, exc_info=True)
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
+        log.debug("A connection from %s ended early", client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -312,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_HEAD = _serve  # noqa: N815 (http.server's names)
 
     def _body(self, headers: Mapping[str, str], limit: int) -> tuple[bytes, bool]:
-        """Return the body and True, or b"" and False where it is over the limit (it is read off, within reason, so that the answer arrives)."""
+        """Return the body and True; b"" and False where it is over the limit (what comes is read off, so that the answer arrives)."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return self._chunked_body(limit)
         try:

@@ -1,7 +1,8 @@
 """
 A stand-in for Sentry: takes the envelopes that sentry-sdk sends, and shows the events in them.
 
-As Sentry does, it knows a project's public key, keeps the first event of those with one ``event_id``, and answers 429 with ``Retry-After`` when told to.
+As Sentry does, it knows a project's public key, keeps the first event of those with one ``event_id``, and answers 429 with
+``Retry-After`` when told to.
 
 ``python -m local.sentry --port 9192``
 """
@@ -14,10 +15,12 @@ import importlib
 import json
 import re
 import threading
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local.http_server import LOOPBACK, LoopbackServer, Request, Response, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_ENVELOPE = 40 << 20
 
@@ -30,7 +33,7 @@ class SentryServer(LoopbackServer):
         key: The project's public key.
         project: The project's number.
 
-    ``events`` holds what would become issues, as sent and parsed; ``others`` the envelope's other items (sessions, check-ins, client reports).
+    ``events`` holds what would become issues, as sent and parsed; ``others`` the other items (sessions, client reports).
     """
 
     NAME = "sentry"
@@ -80,7 +83,9 @@ class SentryServer(LoopbackServer):
     def faulty(self, kind: str) -> Response | None:
         """Return Sentry's answer to a fault; "ratelimited" is HTTP 429 for a minute."""
         if kind == "ratelimited":
-            return Response.of_json({"detail": "Sentry dropped data due to a quota"}, 429, {"Retry-After": "60", "X-Sentry-Rate-Limits": "60::organization"})
+            return Response.of_json(
+                {"detail": "Sentry dropped data due to a quota"}, 429, {"Retry-After": "60", "X-Sentry-Rate-Limits": "60::organization"}
+            )
         return super().faulty(kind)
 
     def _take(self, project: int, kind: str, request: Request) -> Response:
@@ -116,19 +121,26 @@ class SentryServer(LoopbackServer):
 
 
 _PAGE = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5><title>Sentry (local)</title><style>
-body{font:15px/1.46 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}details{border-bottom:1px solid #ccc;padding:.5rem 0}
-summary b{color:#c0392b}summary b.warning{color:#b8860b}pre{overflow:auto;background:#f4f4f4;padding:.7rem;font-size:.8rem}i{color:#666;font-style:normal;font-size:.85rem}
+body{font:15px/1.46 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
+details{border-bottom:1px solid #ccc;padding:.5rem 0}
+summary b{color:#c0392b}summary b.warning{color:#b8860b}
+pre{overflow:auto;background:#f4f4f4;padding:.7rem;font-size:.8rem}i{color:#666;font-style:normal;font-size:.85rem}
 @media (prefers-color-scheme:dark){body{background:#1d1626;color:#ddd}pre{background:#2b2233}}
 </style><h1>Sentry, the local stand-in: {count} events</h1>{rows}</html>"""
 
 
 def _row(event: dict[str, Any]) -> str:
     values = (event.get("exception") or {}).get("values") or []
-    text = f"{values[-1].get('type')}: {values[-1].get('value')}" if values else str(event.get("message") or (event.get("logentry") or {}).get("message") or "")
+    text = (
+        f"{values[-1].get('type')}: {values[-1].get('value')}"
+        if values
+        else str(event.get("message") or (event.get("logentry") or {}).get("message") or "")
+    )
     tags = " ".join(f"{name}={value}" for name, value in sorted((event.get("tags") or {}).items()))
     level = html.escape(str(event.get("level", "error")))
     whole = html.escape(json.dumps(event, indent=1, ensure_ascii=False))
-    return f"<details><summary><b class={level}>{level}</b> {html.escape(text[:300])}<br><i>{html.escape(tags)}</i></summary><pre>{whole}</pre></details>"
+    summary = f"<b class={level}>{level}</b> {html.escape(text[:300])}<br><i>{html.escape(tags)}</i>"
+    return f"<details><summary>{summary}</summary><pre>{whole}</pre></details>"
 
 
 def _inflated(request: Request) -> bytes:

@@ -3,7 +3,7 @@ A stand-in for Slack: the Web API methods that a bot needs, and a page that show
 
 What it does as Slack documents it (docs.slack.dev/reference/methods, /apis/web-api/rate-limits, /messaging/message-metadata):
 
-- ``auth.test``, ``chat.postMessage``, ``conversations.history``, ``conversations.info``, ``conversations.list``; JSON, form and multipart bodies;
+- ``auth.test``, ``chat.postMessage``, ``conversations.history``, ``.info`` and ``.list``; JSON, form and multipart bodies;
 - the token, its scopes, channels by id or name, membership; errors come with HTTP 200 and ``{"ok": false, "error": ...}``;
 - one message a second a channel, with a burst: beyond it HTTP 429, ``Retry-After`` and ``ratelimited``;
 - ``text`` over 40,000 characters is refused with ``msg_too_long`` (Slack truncates some of these, which would lose words in silence);
@@ -22,14 +22,16 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from local.http_server import BadRequest, LoopbackServer, Request, Response, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_TEXT = 40_000
 MAX_BLOCKS = 50
@@ -37,11 +39,16 @@ MAX_SECTION_TEXT = 3_000
 MAX_HISTORY = 999
 ALL_SCOPES = ("chat:write", "channels:read", "channels:history")
 
-_SCOPES = {"chat.postMessage": "chat:write", "conversations.history": "channels:history", "conversations.info": "channels:read", "conversations.list": "channels:read"}
+_SCOPES = {
+    "chat.postMessage": "chat:write",
+    "conversations.history": "channels:history",
+    "conversations.info": "channels:read",
+    "conversations.list": "channels:read",
+}
 _EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,254}")
 _MENTION = re.compile(r"<!(channel|here|everyone)(?:\|[^>]*)?>|<@(\w+)(?:\|[^>]*)?>|<!subteam\^(\w+)[^>]*>")
 _MARKUP = re.compile(r"<([^<>\n]+)>")
-_EMOJI = {":warning:": "⚠️", ":rotating_light:": "🚨", ":information_source:": "ℹ️", ":white_check_mark:": "✅"}
+_EMOJI = {":warning:": "⚠️", ":rotating_light:": "🚨", ":information_source:": "\N{INFORMATION SOURCE}", ":white_check_mark:": "✅"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +101,14 @@ class Channel:
 
     def as_api(self) -> dict[str, Any]:
         """Return the channel as ``conversations.info`` gives it."""
-        return {"id": self.id, "name": self.name, "is_channel": True, "is_private": False, "is_archived": self.archived, "is_member": self.member}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "is_channel": True,
+            "is_private": False,
+            "is_archived": self.archived,
+            "is_member": self.member,
+        }
 
 
 class SlackServer(LoopbackServer):
@@ -110,7 +124,8 @@ class SlackServer(LoopbackServer):
         burst: Messages that may come at once.
         clock: Seconds, for rate limiting and message ids.
 
-    Faults beyond those of ``LoopbackServer``: "ratelimited" (HTTP 429, ``Retry-After: 1``; "ratelimited:30" for 30 s) and every error code of Slack, e.g. "invalid_auth", "fatal_error".
+    Faults beyond those of ``LoopbackServer``: "ratelimited" (HTTP 429, ``Retry-After: 1``; "ratelimited:30" for 30 s) and every
+    error code of Slack, e.g. "invalid_auth", "fatal_error".
     """
 
     NAME = "slack"
@@ -170,7 +185,9 @@ class SlackServer(LoopbackServer):
         if request.path.startswith("/api/"):
             return self._call(request.path.removeprefix("/api/"), request)
         if request.path == "/messages":
-            return Response.of_json([{"channel": m.channel, "ts": m.ts, "text": m.shown, "raw": m.text, "metadata": m.metadata} for m in self.messages])
+            return Response.of_json(
+                [{"channel": m.channel, "ts": m.ts, "text": m.shown, "raw": m.text, "metadata": m.metadata} for m in self.messages]
+            )
         if request.path == "/reset" and request.method == "POST":
             self.reset()
             return Response.of_json({"ok": True})
@@ -198,7 +215,9 @@ class SlackServer(LoopbackServer):
             "api.test": lambda _: Response.of_json({"ok": True}),
             "chat.postMessage": self._post_message,
             "conversations.history": self._history,
-            "conversations.info": lambda args: Response.of_json({"ok": True, "channel": self._find(str(args.get("channel", "")), by_name=False).as_api()}),
+            "conversations.info": lambda args: Response.of_json(
+                {"ok": True, "channel": self._find(str(args.get("channel", "")), by_name=False).as_api()}
+            ),
             "conversations.list": self._list,
         }
         if method not in known:
@@ -220,7 +239,14 @@ class SlackServer(LoopbackServer):
             raise BadRequest(_error("missing_scope", needed=needed, provided=",".join(self.scopes)))
 
     def _auth_test(self, _: Mapping[str, Any]) -> Response:
-        facts = {"url": f"{self.address}/", "team": "Polku", "user": "polku", "team_id": "T0POLKU", "user_id": "U0POLKU", "bot_id": "B0POLKU"}
+        facts = {
+            "url": f"{self.address}/",
+            "team": "Polku",
+            "user": "polku",
+            "team_id": "T0POLKU",
+            "user_id": "U0POLKU",
+            "bot_id": "B0POLKU",
+        }
         return Response.of_json({"ok": True, **facts, "is_enterprise_install": False}, headers={"X-OAuth-Scopes": ",".join(self.scopes)})
 
     def _post_message(self, arguments: Mapping[str, Any]) -> Response:
@@ -267,9 +293,16 @@ class SlackServer(LoopbackServer):
         inclusive, with_metadata = _flag(arguments.get("inclusive")), _flag(arguments.get("include_all_metadata"))
         skip = _skipped(str(arguments.get("cursor") or ""))
         with self._guard:
-            found = [m for m in reversed(channel.messages) if oldest < float(m.ts) < latest or (inclusive and float(m.ts) in {oldest, latest})]
+            found = [
+                m for m in reversed(channel.messages) if oldest < float(m.ts) < latest or (inclusive and float(m.ts) in {oldest, latest})
+            ]
         page, more = found[skip : skip + limit], len(found) > skip + limit
-        answer: dict[str, Any] = {"ok": True, "messages": [m.as_api("B0POLKU", with_metadata=with_metadata) for m in page], "has_more": more, "pin_count": 0}
+        answer: dict[str, Any] = {
+            "ok": True,
+            "messages": [m.as_api("B0POLKU", with_metadata=with_metadata) for m in page],
+            "has_more": more,
+            "pin_count": 0,
+        }
         if more:
             answer["response_metadata"] = {"next_cursor": base64.b64encode(f"next:{skip + limit}".encode()).decode()}
         return Response.of_json(answer)
@@ -288,17 +321,23 @@ class SlackServer(LoopbackServer):
     def _page(self) -> str:
         parts = []
         for channel in self.channels:
-            rows = "".join(f'<li><time>{time.strftime("%H:%M:%S", time.gmtime(float(m.ts)))}</time><p>{_rendered(m.text)}</p></li>' for m in channel.messages[-200:])
+            rows = "".join(
+                f"<li><time>{time.strftime('%H:%M:%S', time.gmtime(float(m.ts)))}</time><p>{_rendered(m.text)}</p></li>"
+                for m in channel.messages[-200:]
+            )
             parts.append(f"<h2># {html.escape(channel.name)}</h2><p class=count>{len(channel.messages)} messages</p><ol>{rows}</ol>")
         return _PAGE.replace("{body}", "".join(parts))
 
 
 _PAGE = """<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5><title>Slack (local)</title><style>
 body{font:15px/1.46 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d1c1d}
-h1{font-size:1.1rem;color:#616061}h2{margin:1.5rem 0 0;border-bottom:1px solid #ddd}.count{color:#616061;margin:.3rem 0}
-ol{list-style:none;padding:0}li{display:flex;gap:1rem;padding:.4rem 0}time{color:#616061;font-size:.8rem;padding-top:.1rem}p{margin:0;overflow-wrap:anywhere}
+h1{font-size:1.1rem;color:#616061}
+h2{margin:1.5rem 0 0;border-bottom:1px solid #ddd}.count{color:#616061;margin:.3rem 0}
+ol{list-style:none;padding:0}li{display:flex;gap:1rem;padding:.4rem 0}time{color:#616061;font-size:.8rem;padding-top:.1rem}
+p{margin:0;overflow-wrap:anywhere}
 code{background:#f4f4f4;padding:0 .2em;border-radius:3px}.mention{background:#fff3c4}
-@media (prefers-color-scheme:dark){body{background:#1a1d21;color:#d1d2d3}code{background:#2c2f33}.mention{background:#5c4a00}h2{border-color:#444}}
+@media (prefers-color-scheme:dark){body{background:#1a1d21;color:#d1d2d3}
+code{background:#2c2f33}.mention{background:#5c4a00}h2{border-color:#444}}
 </style><h1>Slack, the local stand-in</h1>{body}</html>"""
 
 
@@ -340,8 +379,9 @@ def _arguments(request: Request) -> dict[str, Any]:
             arguments.update(plain)
         elif kind == "multipart/form-data":
             head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-            for part in BytesParser(policy=HTTP).parsebytes(head + request.body).iter_parts():  # type: ignore[attr-defined]
-                arguments[str(part.get_param("name", header="content-disposition"))] = part.get_payload(decode=True).decode()
+            for part in BytesParser(policy=HTTP).parsebytes(head + request.body).iter_parts():
+                payload: Any = part.get_payload(decode=True)
+                arguments[str(part.get_param("name", header="content-disposition"))] = payload.decode()
         elif request.body:
             arguments.update(parse_qsl(request.body.decode(), keep_blank_values=True, strict_parsing=True))
     except ValueError:
@@ -365,7 +405,11 @@ def _blocks(value: Any) -> list[Any]:
             raise BadRequest(_error("invalid_blocks"))
         if isinstance(text, dict) and len(str(text.get("text", ""))) > MAX_SECTION_TEXT:
             fault = f"must be less than {MAX_SECTION_TEXT + 1} characters [json-pointer:/blocks/{number}/text/text]"
-            raise BadRequest(Response.of_json({"ok": False, "error": "invalid_blocks", "errors": [fault], "response_metadata": {"messages": [f"[ERROR] {fault}"]}}))
+            raise BadRequest(
+                Response.of_json(
+                    {"ok": False, "error": "invalid_blocks", "errors": [fault], "response_metadata": {"messages": [f"[ERROR] {fault}"]}}
+                )
+            )
     return blocks
 
 
@@ -377,7 +421,11 @@ def _metadata(value: Any) -> dict[str, Any] | None:
         metadata = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         raise BadRequest(_error("invalid_metadata_format")) from None
-    fits = isinstance(metadata, dict) and _EVENT_TYPE.fullmatch(str(metadata.get("event_type", ""))) and isinstance(metadata.get("event_payload"), dict)
+    fits = (
+        isinstance(metadata, dict)
+        and _EVENT_TYPE.fullmatch(str(metadata.get("event_type", "")))
+        and isinstance(metadata.get("event_payload"), dict)
+    )
     if not fits:
         raise BadRequest(_error("invalid_metadata_format"))
     if len(json.dumps(metadata)) > 8000:  # noqa: PLR2004 (used here alone)
@@ -410,7 +458,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--channel", action="append", help="a channel that the bot is a member of (repeatable); default: polku")
     parser.add_argument("--no-rate-limit", action="store_true")
     chosen = parser.parse_args(argv)
-    serve(SlackServer(port=chosen.port, token=chosen.token, channels=[name.removeprefix("#") for name in chosen.channel or ["polku"]], rate=None if chosen.no_rate_limit else 1.0))
+    serve(
+        SlackServer(
+            port=chosen.port,
+            token=chosen.token,
+            channels=[name.removeprefix("#") for name in chosen.channel or ["polku"]],
+            rate=None if chosen.no_rate_limit else 1.0,
+        )
+    )
 
 
 if __name__ == "__main__":
