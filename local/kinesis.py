@@ -25,6 +25,7 @@ import secrets
 import threading
 import time
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -92,6 +93,9 @@ class KinesisServer(LoopbackServer):
         name_children: Name ChildShards in the last answer of a closed shard.
         page_shards: Shards on a page of ListShards.
         iterator_seconds: How long an iterator lives.
+        answer_records: Records in one answer of GetRecords.
+
+    ``calls`` counts the calls by operation, ``refused`` the errors by code (faults aside).
     """
 
     NAME = "kinesis"
@@ -106,6 +110,7 @@ class KinesisServer(LoopbackServer):
         name_children: bool = True,
         page_shards: int = 1000,
         iterator_seconds: float = 300,
+        answer_records: int = ANSWER_RECORDS,
     ) -> None:
         super().__init__(port=port)
         self.region = region
@@ -114,8 +119,10 @@ class KinesisServer(LoopbackServer):
         self.name_children = name_children
         self.page_shards = page_shards
         self.iterator_seconds = iterator_seconds
+        self.answer_records = answer_records
         self.streams: dict[str, Stream] = {}
-        self.calls: dict[str, int] = {}
+        self.calls: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self._ahead = 0.0
         self._secret = secrets.token_bytes(32)
         self._guard = threading.RLock()
@@ -173,6 +180,8 @@ class KinesisServer(LoopbackServer):
         try:
             body = self._answer(request, empty=empty)
         except Refused as refusal:
+            with self._guard:
+                self.refused[refusal.code] += 1
             return refusal.response()
         return Response(body=body, headers=headers())
 
@@ -192,7 +201,7 @@ class KinesisServer(LoopbackServer):
         except msgspec.DecodeError as error:
             raise Refused("SerializationException", str(error)) from None
         with self._guard:
-            self.calls[operation] = self.calls.get(operation, 0) + 1
+            self.calls[operation] += 1
             now = self.now()
             for stream in self.streams.values():
                 stream.trim(now)
@@ -466,7 +475,7 @@ class KinesisServer(LoopbackServer):
                 f"Rate exceeded for shard {shard.id} in stream {stream.name} under account {ACCOUNT}.",
             )
         begin = bisect_right(shard.sequences, int(iterator.after))
-        end = begin if empty else answer_end(shard.sizes, begin, limit)
+        end = begin if empty else answer_end(shard.sizes, begin, min(limit, self.answer_records))
         if self.limits:
             shard.read_bytes.take(sum(shard.sizes[begin:end]), now, debt=True)
         return self._records(stream, shard, iterator, (begin, end), now)
