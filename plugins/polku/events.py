@@ -392,7 +392,7 @@ class _Fields:
         for key, raw in (("context", outer.context), ("integrations", outer.integrations)):
             if raw is not None and self._members.get(key, b"null") not in (b"null", raw):
                 _add(fields, "$body_" + key, raw)
-        return self._super(_object(fields)) if fields else None
+        return self._super(_object(dict(sorted(fields.items())))) if fields else None
 
     def _super(self, raw: bytes) -> bytes:
         raw = raw.translate(_ONE_LINE)

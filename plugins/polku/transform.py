@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from polku import buffer_files, events, moments, names, records
 from polku.batches import SOURCES, RawObject, Tally
+from polku.columns import Columns
 from polku.errors import InvalidRecord
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _OBJECT_BYTES = 16 * 1024 * 1024
 _LEVEL = 1
 _KPL_MAGIC = b"\xf3\x89\x9a\xc2"
 _NAMES_KEPT = 200_000
+_FILE_BLOCK = 8_192
 
 
 class Sink(Protocol):
@@ -93,7 +95,10 @@ class _Part:
         self._rules = rules
         self._server = rules.source == "server"
         self._name_users = name_users
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {events.NULL: events.NULL}
+        name = self._named if rules.translate else None
+        self._live = Columns(source=rules.source, batch_id=rules.batch_id, shared=rules.shared, live=True, name=name)
+        self._still = Columns(source=rules.source, batch_id=rules.batch_id, shared=False, live=False, name=name)
         self._staged = _Writer(sink.staged)
         self._quarantine = _Writer(sink.quarantined)
         self._reasons: Counter[str] = Counter()
@@ -106,26 +111,31 @@ class _Part:
     def block(self, block: records.Block) -> None:
         """Take the records of one block of a stream."""
         self._bytes += sum(map(len, block.data))
-        for sequence, arrival, data in zip(block.sequences, block.arrivals, block.data):
-            prefix = f"{block.shard}/{sequence.zfill(56)}/"
-            for sub, user_record in enumerate(_deaggregated(data)):
-                self._record(user_record, f"{prefix}{sub:04}/", arrival, shared=self._rules.shared)
+        prefix = f"{block.shard}/"
+        data: Sequence[bytes] = block.data
+        arrivals: Sequence[int] = block.arrivals
+        prefixes = [f"{prefix}{sequence:0>56}/0000/" for sequence in block.sequences]
+        if any(record.startswith(_KPL_MAGIC) for record in data):
+            data, arrivals, prefixes = _deaggregated(block)
+        self._records(data, arrivals, prefixes, self._live, shared=self._rules.shared)
 
     def file(self, raw: RawObject, stream: BinaryIO) -> None:
         """Take the values of one file of the S3 buffer."""
         file = raw.file
         if file is None:
             raise ValueError(f"{raw.key} is no buffer file")
-        arrival = file.modified
         prefix = f"{file.key}/{file.etag.strip(chr(34))}/"
         index = 0
         for found in buffer_files.cut(stream):
             if isinstance(found, buffer_files.Values):
                 self._bytes += found.size
-                for value in found.values:
-                    index = self._value(value, prefix, index, arrival)
+                for start in range(0, len(found.values), _FILE_BLOCK):
+                    values = found.values[start : start + _FILE_BLOCK]
+                    prefixes = [f"{prefix}{number:09}/" for number in range(index, index + len(values))]
+                    index += len(values)
+                    self._records(values, [file.modified] * len(values), prefixes, self._still, shared=False)
             else:
-                self._aside(found.reason, found.detail, found.data, f"{prefix}{index:09}", arrival)
+                self._aside(found.reason, found.detail, found.data, f"{prefix}{index:09}/000000", file.modified)
                 index += 1
 
     def close(self) -> Tally:
@@ -146,61 +156,77 @@ class _Part:
             last_arrival=self._last,
         )
 
-    def _value(self, value: bytes, prefix: str, index: int, arrival: int) -> int:
-        """Take one value of a file, where need be the several that it turns out to be; return the next index."""
-        try:
-            return self._events(value, prefix, index, 9, arrival, live=False, shared=False)
-        except InvalidRecord as error:
-            parts = buffer_files.split(value)[0] if error.reason == "not_json" else []
-            if len(parts) > 1:
-                for part in parts:
-                    try:
-                        index = self._events(part, prefix, index, 9, arrival, live=False, shared=False)
-                    except InvalidRecord as inner:
-                        self._aside(inner.reason, inner.detail, part, f"{prefix}{index:09}", arrival)
-                        index += 1
-                return index
-            self._aside(error.reason, error.detail, value, f"{prefix}{index:09}", arrival)
-            return index + 1
+    def _records(
+        self, data: Sequence[bytes], arrivals: Sequence[int], prefixes: Sequence[str], columns: Columns, *, shared: bool
+    ) -> None:
+        """Take some records: the plain ones at once, the others one by one."""
+        if not data:
+            return
+        data = list(map(bytes.strip, data))
+        plain = columns.rows(data, arrivals, prefixes)
+        self._passed_over += plain.passed_over
+        if plain.rows:
+            self._staged.write(plain.lines, plain.rows)
+            if len(plain.left) < len(data) // 2:
+                self._seen(min(arrivals), max(arrivals))
+            else:
+                left = set(plain.left)
+                taken = [arrival for index, arrival in enumerate(arrivals) if index not in left]
+                self._seen(min(taken), max(taken))
+        for index in plain.left:
+            self._record(data[index], prefixes[index], arrivals[index], live=columns is self._live, shared=shared)
 
-    def _record(self, data: bytes, prefix: str, arrival: int, *, shared: bool) -> None:
-        """Take the events of one record of a stream."""
+    def _record(self, data: bytes, prefix: str, arrival: int, *, live: bool, shared: bool) -> None:
+        """Take the events of one record, where need be of the several values that it turns out to be."""
         try:
-            self._events(data, prefix, 0, 6, arrival, live=True, shared=shared)
+            found = list(events.unpack(data))
         except InvalidRecord as error:
-            if shared and not self._server:
+            values = buffer_files.split(data)[0] if error.reason == "not_json" else []
+            if len(values) < 2:
+                self._unread(error, data, f"{prefix}000000", arrival, shared=shared)
+                return
+            found = []
+            for value in values:
+                try:
+                    found += events.unpack(value)
+                except InvalidRecord as inner:
+                    self._unread(inner, value, f"{prefix}{len(found):06}", arrival, shared=shared)
+                    found.append((b"", events.BARE))
+        for index, (event, outer) in enumerate(found):
+            if event:
+                self._event(event, outer, events.Place(f"{prefix}{index:06}", arrival * 1000, live), shared=shared)
+
+    def _unread(self, error: InvalidRecord, data: bytes, position: str, arrival: int, *, shared: bool) -> None:
+        """Put aside what cannot be cut into events; in a shared stream it is the server's to do so."""
+        if shared and not self._server:
+            self._passed_over += 1
+        else:
+            self._aside(error.reason, error.detail, data, position, arrival)
+
+    def _event(self, event: bytes, outer: events.Outer, place: events.Place, *, shared: bool) -> None:
+        """Make one event a row, put it aside, or pass it over."""
+        arrival = place.received // 1000
+        source = outer.address if outer.address or shared else self._rules.source
+        if source != self._rules.source:
+            if shared and (source in SOURCES or not self._server):
                 self._passed_over += 1
             else:
-                self._aside(error.reason, error.detail, data, f"{prefix}{0:06}", arrival)
-
-    def _events(self, data: bytes, prefix: str, index: int, digits: int, arrival: int, *, live: bool, shared: bool) -> int:  # noqa: PLR0913
-        """Take each event of a record or value; return the next index. Raises InvalidRecord where it cannot be cut into events."""
-        for event, outer in list(events.unpack(data)):
-            position = f"{prefix}{index:0{digits}}"
-            index += 1
-            source = outer.address if outer.address or shared else self._rules.source
-            if source != self._rules.source:
-                if shared and (source in SOURCES or not self._server):
-                    self._passed_over += 1
-                else:
-                    reason = "wrong_source" if source in SOURCES else "source_unknown"
-                    self._aside(reason, f"addressed to {source!r:.80}", event, position, arrival)
-                continue
-            try:
-                row = events.read(event, outer, events.Place(position, arrival * 1000, live), server=self._server)
-            except InvalidRecord as error:
-                self._aside(error.reason, error.detail, event, position, arrival)
-            else:
-                self._row(row, arrival)
-        return index
+                reason = "wrong_source" if source in SOURCES else "source_unknown"
+                self._aside(reason, f"addressed to {source!r:.80}", event, place.position, arrival)
+            return
+        try:
+            row = events.read(event, outer, place, server=self._server)
+        except InvalidRecord as error:
+            self._aside(error.reason, error.detail, event, place.position, arrival)
+        else:
+            self._row(row, arrival)
 
     def _row(self, row: events.Row, arrival: int) -> None:
         """Write one row."""
         repairs = list(row.repairs)
         name: str | None = None
         if row.user_id is not None and self._rules.translate:
-            self._name([row.user_id])
-            name = self._names[row.user_id]
+            name = self._named([row.user_id])[row.user_id]
         line = [
             *row[:10],
             name,
@@ -212,22 +238,24 @@ class _Part:
         ]
         encoded = [events.NULL.encode() if v is None else v if isinstance(v, bytes) else v.encode() for v in line]
         self._repaired.update(repairs)
-        self._seen(arrival)
+        self._seen(arrival, arrival)
         self._staged.write(b"\x01".join(encoded) + b"\n", 1)
 
-    def _name(self, user_ids: Sequence[str]) -> None:
-        """Get names for the users that have none yet."""
-        new = [user_id for user_id in user_ids if user_id not in self._names]
+    def _named(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return names that hold those of some users; null has none."""
+        known = self._names
+        new = [user_id for user_id in user_ids if user_id not in known]
         if new:
-            if len(self._names) > _NAMES_KEPT:
-                self._names = {user_id: self._names[user_id] for user_id in user_ids if user_id in self._names}
+            if len(known) > _NAMES_KEPT:
+                known = self._names = {events.NULL: events.NULL, **{user_id: known[user_id] for user_id in user_ids if user_id in known}}
             proposed = self._name_users(new)
-            self._names.update((user_id, _fit_name(proposed.get(user_id) or names.generated(user_id))) for user_id in new)
+            known.update((user_id, _fit_name(proposed.get(user_id) or names.generated(user_id))) for user_id in new)
+        return known
 
     def _aside(self, reason: str, detail: str, data: bytes, position: str, arrival: int) -> None:
         """Put one event into quarantine."""
         self._reasons[reason] += 1
-        self._seen(arrival)
+        self._seen(arrival, arrival)
         line = {
             "reason": reason,
             "detail": detail.encode("utf-8", "replace").decode(),
@@ -239,11 +267,10 @@ class _Part:
         }
         self._quarantine.write(msgspec.json.encode(line) + b"\n", 1)
 
-    def _seen(self, arrival: int) -> None:
-        """Note an arrival in the books."""
-        if not self._first or arrival < self._first:
-            self._first = arrival
-        self._last = max(self._last, arrival)
+    def _seen(self, first: int, last: int) -> None:
+        """Note arrivals in the books."""
+        self._first = min(self._first, first) if self._first else first
+        self._last = max(self._last, last)
 
 
 class _Writer:
@@ -281,22 +308,33 @@ class _Writer:
             self._give(data, rows)
 
 
-def _deaggregated(data: bytes) -> Iterator[bytes]:
-    """Yield the user records of a record that the Kinesis Producer Library aggregated, or the record itself."""
+def _deaggregated(block: records.Block) -> tuple[list[bytes], list[int], list[str]]:
+    """Return a block's user records with their arrivals and positions; what the Kinesis Producer Library aggregated is taken apart."""
+    data: list[bytes] = []
+    arrivals: list[int] = []
+    prefixes: list[str] = []
+    for sequence, arrival, record in zip(block.sequences, block.arrivals, block.data):
+        for sub, user_record in enumerate(_user_records(record)):
+            data.append(user_record)
+            arrivals.append(arrival)
+            prefixes.append(f"{block.shard}/{sequence:0>56}/{sub:04}/")
+    return data, arrivals, prefixes
+
+
+def _user_records(data: bytes) -> list[bytes]:
+    """Return what a record holds: the user records of an aggregated one, else itself (also where its checksum is wrong)."""
     message = data[4:-16]
     if not data.startswith(_KPL_MAGIC) or hashlib.md5(message, usedforsecurity=False).digest() != data[-16:]:
-        yield data
-        return
-    from aws_kinesis_agg import kpl_pb2  # noqa: PLC0415 - rare, and it brings protobuf
+        return [data]
+    from aws_kinesis_agg import kpl_pb2
+    from google.protobuf.message import DecodeError
 
     aggregated = kpl_pb2.AggregatedRecord()
     try:
         aggregated.ParseFromString(message)
-    except Exception:  # noqa: BLE001 - protobuf's implementations raise different types
-        yield data
-        return
-    for record in aggregated.records:
-        yield record.data
+    except DecodeError:
+        return [data]
+    return [record.data for record in aggregated.records]
 
 
 def _fit_name(name: str) -> str:
