@@ -2,8 +2,8 @@
 The front door: what API Gateway's Kinesis integration does in production, on loopback.
 
 ``POST /server`` and ``POST /client`` take an event, or a whole body of Segment's HTTP API. So do the paths that Segment's
-libraries append to their host (``/v1/batch``, ``/v1/track``, ``/v1/t`` ...): give them ``$POLKU_API_URL/server`` or ``$POLKU_API_URL/client`` as the host and
-``$POLKU_API_KEY`` as the write key. A stage before the path (``/prod/server``) is passed over, as API Gateway does.
+libraries append to their host (``/v1/batch``, ``/v1/track``, ``/v1/t`` ...): give them ``$POLKU_API_URL/server`` (or ``/client``)
+as the host and ``$POLKU_API_KEY`` as the write key. A stage before the path (``/prod/server``) is passed over, as API Gateway does.
 
 - One body becomes one Kinesis record, ``{"event": <the body as it came>, "sentAt": ..., "context": {"resourcePath": "/server"}}``:
   accepted or refused as a whole.
