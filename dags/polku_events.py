@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
-from importlib import resources
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, dag
 
-from polku import operators, tasks
+from polku import operators, sql, tasks
 from polku.settings import Settings
 
 SETTINGS = Settings.from_env(os.environ)
@@ -62,7 +61,7 @@ def deliver(source: str) -> DAG:
         default_args=tasks.defaults(SETTINGS),
         params=params(),
         tags=["polku", source],
-        template_searchpath=str(resources.files("include") / "sql"),
+        template_searchpath=str(sql.folder()),
     )
     def polku() -> None:
         lanes = tasks.plan(source)

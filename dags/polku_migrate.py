@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
-from importlib import resources
 
 from airflow.sdk import dag
 
-from polku import operators, tasks
+from polku import operators, sql, tasks
 from polku.settings import Settings
 
 SETTINGS = Settings.from_env(os.environ)
@@ -32,7 +31,7 @@ SETTINGS = Settings.from_env(os.environ)
     dagrun_timeout=timedelta(seconds=SETTINGS.run_timeout_seconds),
     default_args=tasks.defaults(SETTINGS),
     tags=["polku", "schema"],
-    template_searchpath=str(resources.files("include") / "sql"),
+    template_searchpath=str(sql.folder()),
 )
 def polku_migrate() -> None:
     """Wire the one task."""

@@ -60,6 +60,14 @@ def provide_redshift(settings: Settings) -> None:
         )
 
 
+def redshift(settings: Settings) -> Any:
+    """Return a DB-API connection to Redshift, without autocommit, for the caller to close."""
+    from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+
+    provide_redshift(settings)
+    return RedshiftSQLHook(redshift_conn_id="redshift_default").get_conn()
+
+
 def slack(settings: Settings) -> WebClient:
     """Return a client of Slack's Web API that never repeats a post by itself. Raises SettingsError where no token is there."""
     from airflow.providers.slack.hooks.slack import SlackHook

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.sql.hooks.handlers import fetch_all_handler
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
-from polku import archive, connections, loads, redshift, steps, tasks
+from polku import archive, connections, loads, redshift, sql, steps, tasks
 from polku.errors import RefusedLoad, SettingsError, StaleLoad, TransientError
 from polku.settings import Settings
 
@@ -31,11 +30,6 @@ _BEFORE_THE_LOCK = 2
 """The migrations that make the schema and the table that the others are recorded in; both may run any number of times."""
 
 
-def sql_files(folder: str) -> list[str]:
-    """Return the names of the SQL files of a folder of ``include/sql``, in running order, as ``template_searchpath`` finds them."""
-    return sorted(f"{folder}/{file.name}" for file in (resources.files("include") / "sql" / folder).iterdir() if file.name[0].isdigit())
-
-
 class _LateSqlOperator(SQLExecuteQueryOperator):
     """Runs ``sql`` over redshift_default in one transaction, rendered only once its values are known."""
 
@@ -44,15 +38,15 @@ class _LateSqlOperator(SQLExecuteQueryOperator):
     ui_color = "#e8f0e4"
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
-        super().__init__(sql=sql_files(folder), conn_id="redshift_default", autocommit=False, handler=fetch_all_handler, **kwargs)
+        super().__init__(sql=sql.names(folder), conn_id="redshift_default", autocommit=False, handler=fetch_all_handler, **kwargs)
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Leave the SQL as it is: its values are not known yet."""
 
-    def rendered(self, context: Context, sql: Sequence[str], **values: Any) -> list[str]:
+    def rendered(self, context: Context, templates: Sequence[str], **values: Any) -> list[str]:
         """Return the statements with ``values`` and Airflow's own template variables in place."""
         template_context = cast("Context", {**context, **values})
-        statements: list[str] = self.render_template(list(sql), template_context, self.get_template_env())
+        statements: list[str] = self.render_template(list(templates), template_context, self.get_template_env())
         return statements
 
     def run(self, statements: list[str]) -> list[dict[str, Any]]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk import get_current_context, task
 
-from polku import batches, connections, kinesis, name_table, sentry, steps
+from polku import batches, connections, kinesis, name_table, redshift, sentry, slack, sql, steps
 from polku.batches import Batch, Lane, Part
 from polku.errors import SettingsError
 from polku.settings import Settings
@@ -120,6 +122,26 @@ def transform(source: str, part: dict[str, Any]) -> dict[str, Any] | None:
         due = batches.from_xcom(part, steps.Due)
         receipt = steps.transform_part(run, due, _directory(run.settings))
         return batches.to_xcom(receipt.tally) if receipt else None
+
+
+@task
+def notify() -> dict[str, Any]:
+    """Forward the log's waiting rows to Slack; return what was done, in rows and messages."""
+    with reactions(), redshift.sorted_errors():
+        settings = Settings.from_env(os.environ)
+        client = connections.slack(settings)
+        with closing(connections.redshift(settings)) as connection:
+            counts = slack.notify(
+                slack.Outbox(connection, sql.texts("notify"), settings.schema),
+                client,
+                settings.slack_channel,
+                clock=time.monotonic,
+                sleep=time.sleep,
+                limits=slack.Limits(max_messages=settings.notify.max_messages),
+            )
+        log.info("Forwarded %d log rows to %s in %d messages%s", counts.forwarded, settings.slack_channel, counts.messages,
+                 "; more wait for the next run" if counts.waiting else "")
+        return asdict(counts)
 
 
 @task(trigger_rule="one_failed", retries=0, on_failure_callback=None, on_retry_callback=None)
