@@ -42,11 +42,14 @@ $(NEWEST)/installed: locks/airflow-3.3.txt .venv/installed
 	@$(BIN)/uv pip sync --quiet --link-mode copy --python $(NEWEST)/bin/python locks/airflow-3.3.txt
 	@touch $@
 
-# The locks hold for every Python of 3.10 to 3.12, on any platform.
+# The locks hold for every Python of 3.10 to 3.12, on any platform. Airflow's own needs are taken as of the month of its
+# release, as MWAA has them; the two packages that are pinned to later versions are let through.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make lock"
+AS_OF := --exclude-newer 2026-05-01 --exclude-newer-package msgspec=2026-11-01 --exclude-newer-package redshift-connector=2026-11-01
 lock: .venv/installed ## Compile locks/*.txt anew from requirements.txt and locks/*.in.
-	$(LOCK) $(LOCKFLAGS) requirements.txt locks/dev.in locks/airflow-3.2.in -o locks/airflow-3.2.txt
-	$(LOCK) $(LOCKFLAGS) locks/airflow-3.3.in -o locks/airflow-3.3.txt
+	$(LOCK) $(AS_OF) requirements.txt locks/airflow-3.2.in -o locks/airflow-3.2.constraints.txt
+	$(LOCK) -c locks/airflow-3.2.constraints.txt requirements.txt locks/dev.in locks/airflow-3.2.in -o locks/airflow-3.2.txt
+	$(LOCK) locks/airflow-3.3.in -o locks/airflow-3.3.txt
 
 # -- running ---------------------------------------------------------------------------------------------------------
 
