@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import string
 import time
 import urllib.error
 import urllib.parse
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[1]
-CONNECTIONS = ROOT / "local" / "connections.env"
 USER = "polku"
 SERVICES = ("api-server", "scheduler", "dag-processor")
 
@@ -29,18 +27,6 @@ _ARGUMENTS = {"scheduler": ("--skip-serve-logs",)}  # its log server would liste
 
 class Unreachable(Exception):
     """The REST API refused or did not answer; the message says what was asked and what came back."""
-
-
-def connections(env: Mapping[str, str], path: Path = CONNECTIONS) -> dict[str, str]:
-    """Return the AIRFLOW_CONN_ variables of the file of connections, filled in from the environment."""
-    found = {}
-    quoted = {name: json.dumps(value)[1:-1] for name, value in env.items()}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found[name] = string.Template(value).substitute(quoted)
-            json.loads(found[name])
-    return found
 
 
 def configuration(home: Path, *, port: int, metadata: str, password: str) -> dict[str, str]:

@@ -62,9 +62,9 @@ class Process:
             file.seek(max(0, self.log.stat().st_size - 8192))
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
-    def ready_url(self) -> str | None:
-        """Return the address of the line ``ready <url>`` that a stand-in prints, None where it has not yet."""
-        match = re.search(r"^ready (\S+)", self.log.read_text(errors="replace"), re.MULTILINE)
+    def said(self, word: str) -> str | None:
+        """Return what follows this word at the beginning of a line of its log, None where no line begins with it yet."""
+        match = re.search(rf"^{re.escape(word)} (\S+)", self.log.read_text(errors="replace"), re.MULTILINE)
         return match[1] if match else None
 
 
@@ -122,7 +122,7 @@ class Group:
         urls: dict[str, str] = {}
         while waiting:
             for name in list(waiting):
-                if url := self.processes[name].ready_url():
+                if url := self.processes[name].said("ready"):
                     urls[name] = url
                     waiting.remove(name)
             self.check()

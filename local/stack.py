@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".local"
 SHARDS = 2
+METADATA = "airflow"
+REDSHIFT_PASSWORD = "polku-local-Passw0rd"  # noqa: S105 -- the stand-in's
 PORTS = {"airflow": 8080, "api": 8081, "slack": 8082, "sentry": 8083, "aws": 4566, "kinesis": 4567, "redshift": 5439}
 PATIENCE = 180.0
 """Seconds that one step of the start may take; a machine under load is slow."""
@@ -53,7 +55,7 @@ _GIVEN = {
 # What stack.env holds, in this order.
 _LISTED = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"),
-    *("REDSHIFT_HOST", "REDSHIFT_PORT", "REDSHIFT_DB", "REDSHIFT_USER", "REDSHIFT_PWD", "REDSHIFT_SSL", "REDSHIFT_IAM_ROLE"),
+    *("REDSHIFT_HOST", "REDSHIFT_PORT", "REDSHIFT_DB", "REDSHIFT_USER", "REDSHIFT_PWD", "REDSHIFT_SSLMODE", "REDSHIFT_IAM_ROLE"),
     *("SLACK_TOKEN", "SLACK_CHANNEL", "SLACK_API_URL", "SENTRY_DSN"),
     *("POLKU_STAGE", "POLKU_BUCKET", "POLKU_API_URL", "POLKU_API_KEY"),
     *("AIRFLOW_URL", "AIRFLOW_USER", "AIRFLOW_PASSWORD"),
@@ -100,9 +102,8 @@ class Place:
         """One file for each process; the supervisor's own is ``stack.log``."""
         return self.folder / "logs"
 
-    @property
-    def supervised(self) -> bool:
-        """Whether a supervisor lives here."""
+    def is_supervised(self) -> bool:
+        """Tell whether a supervisor lives here."""
         if not self.lock_file.exists():
             return False
         with self.lock_file.open("rb") as file:
@@ -148,7 +149,7 @@ def up(place: Place, *, say: Callable[[str], None] = print, owner: int | None = 
     place.logs.mkdir(parents=True, exist_ok=True)
     log = place.logs / "stack.log"
     child: subprocess.Popen[bytes] | None = None
-    if place.supervised:
+    if place.is_supervised():
         if place.state().get("ready"):
             say("The stack is already up.")
             return place.env()
@@ -187,13 +188,13 @@ def up(place: Place, *, say: Callable[[str], None] = print, owner: int | None = 
 def down(place: Place, *, say: Callable[[str], None] = print) -> None:
     """End the stack and wait until all of it is gone."""
     pid = place.state().get("pid")
-    if not place.supervised or not pid:
+    if not place.is_supervised() or not pid:
         say("The stack is not up.")
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
-    while place.supervised:
+    while place.is_supervised():
         if time.monotonic() > deadline:
             raise NotUp(f"the supervisor {pid} did not end; see {place.logs}")
         time.sleep(0.1)
@@ -209,7 +210,7 @@ def running(place: Place, *, say: Callable[[str], None] = print) -> Iterator[dic
     finally:
         os.close(writing)
         os.close(reading)
-        while place.supervised:
+        while place.is_supervised():
             time.sleep(0.1)
 
 
@@ -235,7 +236,7 @@ def addresses(env: Mapping[str, str], place: Place) -> str:
 def status(place: Place) -> tuple[str, bool]:
     """Return what is running, as text, and whether all of it is."""
     state = place.state()
-    if not place.supervised:
+    if not place.is_supervised():
         return "The stack is not up.", False
     services = state.get("services", {})
     alive = {name: _alive(pid) for name, pid in services.items()}
@@ -306,7 +307,7 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     began = time.monotonic()
     theirs = given(os.environ, place.env())
     env, servers = _plan(place, theirs)
-    base = {**os.environ, **env, "PYTHONPATH": _python_path(os.environ), "PYTHONUNBUFFERED": "1"}
+    base = {**os.environ, **env, "PYTHONPATH": _python_path(os.environ), "PYTHONUNBUFFERED": "1", "REDSHIFT_PASSWORD": REDSHIFT_PASSWORD}
     for name, command in servers.items():
         group.start(name, [sys.executable, "-m", *command], base, ROOT)
     print(f"Starting {', '.join(servers)}" + (f"; from the environment: {', '.join(theirs)}" if theirs else ""))
@@ -319,9 +320,10 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     port = free_port(PORTS["airflow"])
     password = env["AIRFLOW_PASSWORD"]
     env["AIRFLOW_URL"] = f"http://{LOOPBACK}:{port}"
-    metadata = urls["redshift"].replace("postgresql://", "postgresql+psycopg2://")
-    configured = airflow.configuration(place.folder / "airflow", port=port, metadata=metadata, password=password)
-    configured |= airflow.connections(env)
+    metadata = group.processes["redshift"].said(f"postgres {METADATA}") or ""
+    configured = airflow.configuration(
+        place.folder / "airflow", port=port, metadata=metadata.replace("postgresql://", "postgresql+psycopg2://"), password=password
+    )
     configured["PYTHONPATH"] = _python_path(os.environ)
     _write(place.env_file, _shell({name: env[name] for name in _LISTED if name in env}))
     _write(place.airflow_file, _shell(configured))
@@ -361,7 +363,7 @@ def _plan(place: Place, theirs: Mapping[str, str]) -> tuple[dict[str, str], dict
         "POLKU_BUCKET": os.environ.get("POLKU_BUCKET") or f"polku-{stage.lower()}",
     }
     env |= {"AIRFLOW_USER": airflow.USER, "AIRFLOW_PASSWORD": _password(place)}
-    env |= {"SLACK_CHANNEL": "polku", "REDSHIFT_SSL": "true", "SLACK_API_URL": "https://slack.com/api/"}
+    env |= {"SLACK_CHANNEL": "polku", "SLACK_API_URL": "https://slack.com/api/"}
     if "aws" in ours:
         env |= {"AWS_ENDPOINT_URL": url["aws"], "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
     if "kinesis" in ours:
@@ -369,8 +371,8 @@ def _plan(place: Place, theirs: Mapping[str, str]) -> tuple[dict[str, str], dict
     if "redshift" in ours:
         env |= {"REDSHIFT_HOST": LOOPBACK, "REDSHIFT_PORT": str(port["redshift"]), "REDSHIFT_DB": "polku", "REDSHIFT_USER": "polku"}
         env |= {
-            "REDSHIFT_PWD": "polku-local",
-            "REDSHIFT_SSL": "false",
+            "REDSHIFT_PWD": REDSHIFT_PASSWORD,
+            "REDSHIFT_SSLMODE": "disable",
             "REDSHIFT_IAM_ROLE": "arn:aws:iam::123456789012:role/polku-redshift",
         }
     if "slack" in ours:
@@ -388,18 +390,7 @@ def _plan(place: Place, theirs: Mapping[str, str]) -> tuple[dict[str, str], dict
         "kinesis": ["local.kinesis", "--port", str(port["kinesis"]), "--region", region],
         "redshift": [
             *("local.redshift", "--port", str(port["redshift"]), "--data", str(place.folder / "redshift")),
-            *(
-                "--database",
-                "polku",
-                "--user",
-                "polku",
-                "--password",
-                "polku-local",
-                "--s3-url",
-                env.get("AWS_ENDPOINT_URL", ""),
-                "--metadata",
-                "airflow",
-            ),
+            *("--s3-endpoint", env.get("AWS_ENDPOINT_URL", ""), "--postgres-database", METADATA),
         ],
         "slack": ["local.slack", "--port", str(port["slack"]), "--token", "xoxb-local", "--channel", env["SLACK_CHANNEL"]],
         "sentry": ["local.sentry", "--port", str(port["sentry"])],
@@ -421,8 +412,10 @@ def _make_buffers(env: Mapping[str, str]) -> None:
     s3 = session.client("s3", endpoint_url=env.get("AWS_ENDPOINT_URL"))
     kinesis = session.client("kinesis", endpoint_url=env.get("AWS_ENDPOINT_URL_KINESIS") or env.get("AWS_ENDPOINT_URL"))
     with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou, s3.exceptions.BucketAlreadyExists):
-        place = {} if settings.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": settings.region}}
-        s3.create_bucket(Bucket=settings.bucket, **place)
+        if settings.region == "us-east-1":  # the one region that is not named
+            s3.create_bucket(Bucket=settings.bucket)
+        else:
+            s3.create_bucket(Bucket=settings.bucket, CreateBucketConfiguration={"LocationConstraint": settings.region})  # type: ignore[typeddict-item]
     streams = {source.stream for source in settings.sources.values() if source.stream}
     for stream in streams:
         with contextlib.suppress(kinesis.exceptions.ResourceInUseException):
@@ -480,7 +473,7 @@ def _follow(place: Place, log: Path, child: subprocess.Popen[bytes] | None, say:
     rest = ""
     while True:
         ready = bool(place.state().get("ready"))
-        ended = child.poll() is not None if child else not place.supervised
+        ended = child.poll() is not None if child else not place.is_supervised()
         with log.open(encoding="utf-8", errors="replace") as file:
             file.seek(position)
             rest += file.read()
@@ -547,7 +540,7 @@ def main(argv: list[str] | None = None) -> int:
     place = Place(chosen.folder.resolve())
     try:
         if chosen.command == "up":
-            already = place.supervised and bool(place.state().get("ready"))
+            already = place.is_supervised() and bool(place.state().get("ready"))
             env = up(place)
             if already:
                 print(addresses(env, place))
