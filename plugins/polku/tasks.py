@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.sdk import get_current_context, task
+from airflow.sdk import task
 
 from polku import batches, connections, kinesis, name_table, redshift, sentry, slack, sql, steps
 from polku.batches import Batch, Lane, Part
@@ -54,7 +54,7 @@ def reactions() -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
 
 
-def run_of(source: str, context: Context) -> steps.Run:
+def run_of(source: str, context: Mapping[str, Any] | Context) -> steps.Run:
     """Return what the steps need to know of the run that Airflow is in."""
     settings = Settings.from_env(os.environ)
     dag_run = context["dag_run"]
@@ -64,10 +64,9 @@ def run_of(source: str, context: Context) -> steps.Run:
 
 
 @task
-def plan(source: str) -> list[dict[str, Any]]:
+def plan(source: str, **context: Any) -> list[dict[str, Any]]:
     """Decide what there is to do; skip the run where that is nothing."""
     with reactions():
-        context = get_current_context()
         run = run_of(source, context)
         dry = bool(context["params"].get("dry_run"))
         lanes = steps.plan(run, connections.streams(run.settings), write=not dry)
@@ -81,10 +80,9 @@ def plan(source: str) -> list[dict[str, Any]]:
 
 
 @task
-def drain(source: str, lane: dict[str, Any]) -> dict[str, Any]:
+def drain(source: str, lane: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Copy one lane of the buffer to raw objects; return their names, counts and positions from and to."""
     with reactions():
-        context = get_current_context()
         run = run_of(source, context)
         bounds, params = run.settings.drain, context["params"]
         limits = kinesis.Limits(
@@ -106,19 +104,19 @@ def drain(source: str, lane: dict[str, Any]) -> dict[str, Any]:
 
 
 @task(trigger_rule="all_done_min_one_success")
-def commit(source: str, parts: Sequence[dict[str, Any] | None]) -> list[dict[str, Any]]:
+def commit(source: str, parts: Sequence[dict[str, Any] | None], **context: Any) -> list[dict[str, Any]]:
     """Make the batch of the lanes that succeeded, and hand out the parts that are to be transformed."""
     with reactions():
-        run = run_of(source, get_current_context())
+        run = run_of(source, context)
         due = steps.make_batch(run, [batches.from_xcom(part, Part) for part in parts if part])
         return [batches.to_xcom(one) for one in due]
 
 
 @task
-def transform(source: str, part: dict[str, Any]) -> dict[str, Any] | None:
+def transform(source: str, part: dict[str, Any], **context: Any) -> dict[str, Any] | None:
     """Turn a part's raw objects into staged and quarantined ones; return its counts."""
     with reactions():
-        run = run_of(source, get_current_context())
+        run = run_of(source, context)
         due = batches.from_xcom(part, steps.Due)
         receipt = steps.transform_part(run, due, _directory(run.settings))
         return batches.to_xcom(receipt.tally) if receipt else None
@@ -139,8 +137,13 @@ def notify() -> dict[str, Any]:
                 sleep=time.sleep,
                 limits=slack.Limits(max_messages=settings.notify.max_messages),
             )
-        log.info("Forwarded %d log rows to %s in %d messages%s", counts.forwarded, settings.slack_channel, counts.messages,
-                 "; more wait for the next run" if counts.waiting else "")
+        log.info(
+            "Forwarded %d log rows to %s in %d messages%s",
+            counts.forwarded,
+            settings.slack_channel,
+            counts.messages,
+            "; more wait for the next run" if counts.waiting else "",
+        )
         return asdict(counts)
 
 
