@@ -198,7 +198,7 @@ def _fields(body: bytes) -> dict[str, Any]:
     """
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         try:
             fields = json.loads(body, strict=False)
         except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -92,7 +93,7 @@ class AwsServer:
             thread.join()
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of a service, e.g. "s3" or "kinesis"."""
+        """Return a boto3 client of a service, e.g. "s3" or "kinesis"; the same one each time (they may be shared by threads)."""
         return _client(service, self.url, self.region)
 
     def create(self, *, bucket: str = "", streams: Mapping[str, int] | None = None) -> None:
@@ -120,6 +121,7 @@ def create(url: str, region: str = REGION, *, bucket: str = "", streams: Mapping
                 time.sleep(0.05)
 
 
+@functools.lru_cache(maxsize=64)
 def _client(service: str, url: str, region: str) -> Any:
     import boto3
 
