@@ -40,12 +40,13 @@ def airflow(script, tmp_path, **environment):
 @pytest.fixture(scope="session")
 def dags(tmp_path_factory):
     """Every DAG of the folder, as Airflow's own DagBag reads them."""
-    os.environ.setdefault("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
+    patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+    patch.syspath_prepend(str(ROOT))
     from airflow.dag_processing.dagbag import DagBag
 
-    patch = pytest.MonkeyPatch()
-    patch.syspath_prepend(str(ROOT))
-    bag = DagBag(str(ROOT / "dags"), include_examples=False)
+    bag = DagBag(str(ROOT / "dags"))
     yield bag
     patch.undo()
 
@@ -169,7 +170,7 @@ try:
     from airflow.serialization.serialized_objects import DagSerialization as Serialized
 except ImportError:
     from airflow.serialization.serialized_objects import SerializedDAG as Serialized
-bag = DagBag({dags!r}, include_examples=False)
+bag = DagBag({dags!r})
 print(json.dumps({{id: Serialized.to_dict(dag) for id, dag in bag.dags.items()}}, sort_keys=True, default=str))
 """
 
