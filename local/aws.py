@@ -19,6 +19,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from local.s3_conditions import CopyConditions
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -76,7 +78,7 @@ class AwsServer:
                 pass
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        application = DomainDispatcherApplication(create_backend_app)
+        application = CopyConditions(DomainDispatcherApplication(create_backend_app))
         self._server = make_server(LOOPBACK, self._wanted_port, application, threaded=True, request_handler=Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
