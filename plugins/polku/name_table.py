@@ -25,8 +25,8 @@ CHUNK = 1_000
 TIMEOUT_SECONDS = 30
 """Statement timeout of each query."""
 
-_PERSON_CLASSES = ("0A", "22", "28", "2F", "38", "39", "3D", "3F", "42")
-"""SQLSTATE classes that stay wrong when tried again: data, login, database, schema, syntax or access rule, function."""
+_PERSON_CLASSES = ("0A", "22", "25006", "28", "2F", "38", "39", "3D", "3F", "42")
+"""SQLSTATE classes that stay wrong when tried again: data, writing, login, database, schema, syntax or access rule, function."""
 
 
 def lookup(connect: Callable[[], Any], query: str, user_ids: Sequence[str]) -> dict[str, str]:
@@ -56,9 +56,8 @@ def lookup(connect: Callable[[], Any], query: str, user_ids: Sequence[str]) -> d
     try:
         connection = connect()
         with connection.cursor() as cursor:
-            cursor.execute(f"set statement_timeout = {TIMEOUT_SECONDS * 1000}")
-            cursor.execute("set default_transaction_read_only = on")
-            connection.commit()
+            cursor.execute("set transaction read only")
+            cursor.execute(f"set local statement_timeout = {TIMEOUT_SECONDS * 1000}")
             for start in range(0, len(wanted), CHUNK):
                 cursor.execute(query, {"ids": wanted[start : start + CHUNK]})
                 _take(cursor, set(wanted[start : start + CHUNK]), names)
