@@ -6,6 +6,7 @@ Scheduler with LocalExecutor, DAG processor and API server run as in production,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -161,6 +162,17 @@ class Airflow:
                 raise Unreachable(f"{method} {path}: {error.code} {error.read().decode(errors='replace')[:300]}") from error
         except (OSError, ValueError) as error:
             raise Unreachable(f"{method} {path}: {error}") from error
+
+
+def task_error(home: Path, dag: str) -> str:
+    """Return the last error in the task logs of a DAG, as the log of a task holds it."""
+    found = f"see {home / 'logs'}"
+    for log in sorted((home / "logs" / f"dag_id={dag}").rglob("*.log"), key=lambda path: path.stat().st_mtime):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                error = json.loads(line)["error_detail"][0]
+                found = f"{error['exc_type']}: {error['exc_value']} ({log})"
+    return found
 
 
 def _kept(path: Path) -> str:

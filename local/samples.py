@@ -192,19 +192,19 @@ class _Batch:
             },
         }
 
-    def _page(self, _number: int) -> dict[str, Any]:
+    def _page(self, number: int) -> dict[str, Any]:
         path = self.dice.choice(_PAGES)
         return {
             "type": "page",
             "name": path.rpartition("/")[2] or "home",
-            "properties": {"path": path, "url": f"https://www.example.com{path}", "title": f"Example {path}", "search": ""},
+            "properties": {"path": path, "url": f"https://www.example.com{path}", "title": f"Example {path}", "search": f"?tab={number}"},
         }
 
-    def _screen(self, _number: int) -> dict[str, Any]:
+    def _screen(self, number: int) -> dict[str, Any]:
         return {
             "type": "screen",
             "name": self.dice.choice(("Basket", "Profile", "Search")),
-            "properties": {"depth": self.dice.randrange(9)},
+            "properties": {"depth": number % 9},
         }
 
     def _group(self, number: int) -> dict[str, Any]:

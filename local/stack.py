@@ -340,7 +340,7 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     print(f"Airflow is healthy after {time.monotonic() - began:.0f} s; migrating the warehouse")
     client.unpause("polku_migrate")
     if client.wait("polku_migrate", client.trigger("polku_migrate"), PATIENCE) != "success":
-        raise Failed(f"polku_migrate failed; see {place.folder / 'airflow' / 'logs'}")
+        raise Failed(f"polku_migrate failed: {airflow.task_error(place.folder / 'airflow', 'polku_migrate')}")
     for dag in sorted(dags):
         client.unpause(dag)
     print(f"All is well after {time.monotonic() - began:.0f} s")
