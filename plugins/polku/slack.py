@@ -358,10 +358,11 @@ def notify(
 
 @dataclass(frozen=True, kw_only=True)
 class _Stale:
-    """A claim whose run did not finish it."""
+    """A claim whose run did not finish it, when it was taken, and the position of its first row that is not marked."""
 
     id: str
     at: datetime
+    first: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,7 +400,7 @@ class Outbox:
                 return _Claim(id=claim_id, busy=True)
             stale = self._run(cursor, "list_stale", **bounds)
             if stale:
-                return _Claim(id=claim_id, stale=tuple(_Stale(id=str(row[0]), at=row[1]) for row in stale))
+                return _Claim(id=claim_id, stale=tuple(_Stale(id=str(row[0]), at=row[1], first=int(row[2])) for row in stale))
             self._run(cursor, "claim", id=claim_id, max_rows=limits.max_rows, **bounds)
             rows = self._run(cursor, "read", id=claim_id)
         return _Claim(id=claim_id, rows=tuple(Row(position=r[0], id=r[1], at=r[2], level=str(r[3]), text=str(r[4])) for r in rows))
@@ -460,8 +461,9 @@ class _Run:
         """Mark what a given-up claim has posted, and give the rest back."""
         found = posted(self._client, self._channel, stale.id, stale.at)
         for first, last in found or ():
-            self._outbox.forward(stale.id, first, last)
-            self._count(found=1)
+            if first >= stale.first:
+                self._outbox.forward(stale.id, first, last)
+                self._count(found=1, forwarded=last - first + 1)
         if found is None:
             log.warning("Claim %s was given up and the channel cannot be read: its next message may be there already", stale.id)
             self._count(maybe_doubled=1)
