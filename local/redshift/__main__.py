@@ -1,0 +1,42 @@
+"""Run the local Redshift as a process: ``python -m local.redshift --port 5439 --data .local/redshift``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from .server import RedshiftServer
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m local.redshift", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="on loopback; 0 takes a free one")
+    parser.add_argument("--data", type=Path, help="folder that keeps the databases; without it nothing is kept")
+    parser.add_argument("--s3-endpoint", help="where COPY reads; without it the AWS environment says so")
+    parser.add_argument("--user", default="polku")
+    parser.add_argument("--database", default="polku")
+    parser.add_argument("--postgres-database", action="append", default=[], help="a plain database to make underneath; its address is printed")
+    arguments = parser.parse_args()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    password = {"password": os.environ["REDSHIFT_PASSWORD"]} if os.environ.get("REDSHIFT_PASSWORD") else {}
+    server = RedshiftServer(
+        port=arguments.port, data=arguments.data, s3_endpoint=arguments.s3_endpoint, user=arguments.user, database=arguments.database, **password
+    )
+    with server:
+        for name in arguments.postgres_database:
+            print(f"postgres {name} {server.postgres_dsn(name)}")  # noqa: T201
+        print(f"ready {server.host}:{server.port} ca {server.ca_folder}", flush=True)  # noqa: T201
+        while not ended.wait(3600):
+            pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""PostgreSQL's errors in Redshift's words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def translated(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of the ErrorResponse that Redshift would send."""
+    state, message = fields.get("C", ""), fields.get("M", "")
+    kept = {k: v for k, v in fields.items() if k in "SVCMDH"}
+    if state == "40001":
+        detail = "Serializable isolation violation on table - {0}, transactions forming the cycle are: {0}, {0} (pid:0)".format(0)
+        return {**_plain(kept), "C": "XX000", "M": "1023", "D": detail}
+    if state == "23514" and (match := re.match(r"redshift_bytes_\d+_(\d+)", fields.get("n", ""))):
+        return {**_plain(kept), "C": "22001", "M": f"value too long for type character varying({match[1]})"}
+    if state == "23502":
+        return {**_plain(kept), "C": "XX000", "M": f"Cannot insert a NULL value into column {fields.get('c', '')}"}
+    if state == "428C9":
+        return {**_plain(kept), "C": "XX000", "M": "cannot set an identity column to a value"}
+    if "redshift_" in message or "redshift_" in kept.get("D", ""):
+        kept["M"] = message.replace("redshift_", "")
+    return kept
+
+
+def _plain(fields: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in fields.items() if k in "SV"}
