@@ -4,7 +4,7 @@ insert into {{ schema }}.log ("timestamp", level, message, context, batch_id)
 select
     sysdate as logged_at,
     'ERROR' as level,
-    'Gap before ' || k.batch_id || ': the stream dropped records that nobody had read; '
+    'Gap before ' || k.batch_id || ': the stream dropped records that nobody had read, '
     || case when k.gap_seconds > 0 then 'up to ' || cast(k.gap_seconds as varchar) || ' s of arrivals' else 'nobody can tell how many' end
         as message,
     object(

@@ -9,8 +9,8 @@ select
     l.last_arrival
 from (
     select
-        '' as batch_id,
-        '' as reason,
+        cast('' as varchar(64)) as batch_id,
+        cast('' as varchar(64)) as reason,
         0 as events
     {% for b in load.batches %}
         {% for reason, events in b.reasons.items() %}

@@ -5,7 +5,7 @@ select
     r.source,
     cast(r.first_arrival as date) as day,
     r.reason,
-    sum(r.events) as events,
+    cast(sum(r.events) as bigint) as events,
     count(*) as batches
 from {{ schema }}.rejected as r
 group by r.source, cast(r.first_arrival as date), r.reason
