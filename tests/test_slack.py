@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -27,7 +29,7 @@ class Clock:
     """Seconds that pass when somebody sleeps, and how long each sleep was."""
 
     def __init__(self):
-        self.now = 1_800_000_000.0
+        self.now = time.time()
         self.sleeps = []
 
     def __call__(self):
@@ -94,10 +96,6 @@ class Outbox:
         """Return how many of them are claimed."""
         return self.run(f"select count(*) from {self.schema}.log where forwarded_at is null and claim_id is not null")[0][0]
 
-    def age(self, seconds=3600):
-        """Make every claim older."""
-        self.run(f"update {self.schema}.log set claimed_at = dateadd(second, -{seconds}, claimed_at) where claimed_at is not null")
-
 
 @pytest.fixture(scope="module")
 def redshift():
@@ -133,6 +131,18 @@ def forward(outbox, server, clock):
             return slack.notify(box, client, channel, clock=clock, sleep=clock.sleep, now=clock, limits=slack.Limits(**limits))
 
     return run
+
+
+@pytest.fixture
+def age(outbox, server):
+    """Let an hour pass for all that was claimed and posted so far."""
+
+    def pass_by(seconds=3600):
+        outbox.run(f"update {outbox.schema}.log set claimed_at = dateadd(second, -{seconds}, claimed_at) where claimed_at is not null")
+        messages = server.channel().messages
+        messages[:] = [replace(message, ts=f"{float(message.ts) - seconds:.6f}") for message in messages]
+
+    return pass_by
 
 
 def rows_of(*texts, level="WARNING"):
@@ -172,7 +182,7 @@ def test_rows_are_packed_up_to_the_limit_and_not_beyond():
     assert [len(message.rows) for message in narrow] == [1, 1, 1, 1]
 
 
-def test_no_rows_make_no_message():
+def test_no_rows_make_no_message(age):
     """Slack refuses an empty text."""
     assert slack.pack([]) == []
 
@@ -395,7 +405,7 @@ def test_a_token_that_may_not_send_metadata_still_posts(outbox, server, forward)
     assert server.messages[0].metadata is None
 
 
-def test_an_outage_delays_and_loses_nothing(outbox, server, forward):
+def test_an_outage_delays_and_loses_nothing(outbox, server, forward, age):
     """Slack answers 500 for hours; then everything flows, each message once."""
     outbox.fill(200)
     server.fault("500", -1)
@@ -403,7 +413,7 @@ def test_an_outage_delays_and_loses_nothing(outbox, server, forward):
     for _ in range(3):
         with pytest.raises(TransientError):
             forward()
-        outbox.age()
+        age()
     server.clear_faults()
     counts = forward()
 
@@ -482,7 +492,7 @@ class Killed(BaseException):
     """The process ends here: nothing after it runs."""
 
 
-def test_a_run_that_dies_between_post_and_mark_is_found_in_the_channel(outbox, server, forward):
+def test_a_run_that_dies_between_post_and_mark_is_found_in_the_channel(outbox, server, forward, age):
     """While its claim is fresh nobody posts; afterwards its message is looked up, not posted again."""
     outbox.fill(300)
 
@@ -500,7 +510,7 @@ def test_a_run_that_dies_between_post_and_mark_is_found_in_the_channel(outbox, s
     with pytest.raises(Killed):
         forward(kind=Dying)
     fresh = forward()
-    outbox.age()
+    age()
     healed = forward()
 
     assert fresh == slack.Counts(busy=True)
@@ -509,7 +519,27 @@ def test_a_run_that_dies_between_post_and_mark_is_found_in_the_channel(outbox, s
     assert outbox.waiting() == 0
 
 
-def test_a_run_that_dies_before_its_post_is_made_up_for(outbox, server, forward):
+def test_a_dead_claim_is_looked_up_in_its_own_time_alone(outbox, server, clock, forward, age):
+    """However much was said in the channel since: Slack is asked for the minutes of the claim, and waits are honoured."""
+    outbox.log("a")
+    client = WebClient(server.token, base_url=server.url, retry_handlers=[])
+    metadata = {"event_type": "polku_log", "event_payload": {"claim": "dead", "first": 1, "last": 1}}
+    with outbox.connected() as connection:
+        slack.Outbox(connection, STATEMENTS, outbox.schema).claim("dead", slack.Limits())
+    client.chat_postMessage(channel="polku", text="posted, and died", metadata=metadata)
+    age()
+    chatter = replace(server.messages[0], metadata=None, text="chatter", ts=f"{clock():.6f}")
+    server.channel().messages.extend([chatter] * 6000)
+    server.fault("ratelimited:5", path="conversations.history")
+
+    counts = forward()
+
+    assert (counts.found, counts.messages, counts.forwarded) == (1, 0, 1)
+    assert server.calls.count("conversations.history") == 1
+    assert 5 in clock.sleeps
+
+
+def test_a_run_that_dies_before_its_post_is_made_up_for(outbox, server, forward, age):
     """Its rows are claimed and in no message."""
     outbox.log("a", "b")
 
@@ -522,14 +552,14 @@ def test_a_run_that_dies_before_its_post_is_made_up_for(outbox, server, forward)
 
     with pytest.raises(Killed):
         forward(kind=Dying)
-    outbox.age()
+    age()
     counts = forward()
 
     assert (counts.forwarded, counts.found) == (2, 0)
     assert lines_of(server) == ["a", "b"]
 
 
-def test_a_dead_claim_in_a_channel_that_cannot_be_read_doubles_one_message_at_most(outbox, server, forward):
+def test_a_dead_claim_in_a_channel_that_cannot_be_read_doubles_one_message_at_most(outbox, server, forward, age):
     """Only the message behind the last mark is in doubt."""
     outbox.fill(400)
     server.scopes.remove("channels:history")
@@ -547,7 +577,7 @@ def test_a_dead_claim_in_a_channel_that_cannot_be_read_doubles_one_message_at_mo
 
     with pytest.raises(Killed):
         forward(kind=Dying)
-    outbox.age()
+    age()
     counts = forward()
 
     assert counts.maybe_doubled == 1
@@ -555,13 +585,13 @@ def test_a_dead_claim_in_a_channel_that_cannot_be_read_doubles_one_message_at_mo
     assert len(lines_of(server)) - 400 == server.messages[2].text.count("\n") + 1
 
 
-def test_a_run_that_wakes_after_its_claim_was_taken_over_marks_nothing(outbox, server, forward):
+def test_a_run_that_wakes_after_its_claim_was_taken_over_marks_nothing(outbox, server, forward, age):
     """A zombie's mark must not touch another run's rows."""
     outbox.log("a", "b")
     with outbox.connected() as connection:
         zombie = slack.Outbox(connection, STATEMENTS, outbox.schema)
         zombie.claim("zombie", slack.Limits())
-        outbox.age()
+        age()
         assert forward(max_messages=0).waiting
         zombie.forward("zombie", 1, 2)
         zombie.release("zombie")

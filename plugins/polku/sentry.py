@@ -199,7 +199,11 @@ def _failure(context: Mapping[str, Any]) -> Event:
         "transaction": f"{labels.get('dag_id')}.{labels.get('task_id')}",
     }
     if not isinstance(context.get("exception"), BaseException):
-        reason = context.get("exception") or context.get("reason") or "Airflow gave no reason; its worker may have been killed"
+        reason = (
+            context.get("exception")
+            or context.get("reason")
+            or "Airflow gave no reason: its worker vanished, or this is `airflow dags test` of Airflow 3.2"
+        )
         event["message"] = f"Task {labels.get('task_id')} failed: {reason}"
         event["fingerprint"] = ["polku-failure", labels.get("dag_id", ""), labels.get("task_id", "")]
     return event

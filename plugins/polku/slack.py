@@ -263,7 +263,7 @@ def post(client: WebClient, channel: str, message: Message, metadata: Mapping[st
         raise LostAnswer(f"Slack gave no answer to a message ({_reason(error)}); it may have been posted") from error
 
 
-def posted(client: WebClient, channel: str, claim_id: str, since: datetime) -> list[tuple[int, int]] | None:
+def posted(client: WebClient, channel: str, claim_id: str, since: datetime, until: datetime | None) -> list[tuple[int, int]] | None:
     """
     Look a claim up in the channel.
 
@@ -272,6 +272,7 @@ def posted(client: WebClient, channel: str, claim_id: str, since: datetime) -> l
         channel: Name or id of the channel.
         claim_id: The claim in the messages' metadata.
         since: When the claim was taken, UTC; older messages are not looked at.
+        until: When it had surely ended; None where it is this run's.
 
     Returns:
         First and last position of each message of this claim that is in the channel; None where the token may not read the channel.
@@ -281,9 +282,8 @@ def posted(client: WebClient, channel: str, claim_id: str, since: datetime) -> l
     """
     from slack_sdk.errors import SlackApiError, SlackClientError
 
-    if since.tzinfo is None:
-        since = since.replace(tzinfo=timezone.utc)
     oldest = f"{(since - _CLOCK_SKEW).timestamp():.6f}"
+    latest = f"{(until + _CLOCK_SKEW).timestamp():.6f}" if until else None
     found, cursor = [], None
     try:
         channel_id = _channel_id(client, channel)
@@ -291,7 +291,7 @@ def posted(client: WebClient, channel: str, claim_id: str, since: datetime) -> l
             return None
         for _ in range(_HISTORY_PAGES):
             page = client.conversations_history(
-                channel=channel_id, oldest=oldest, limit=_HISTORY_PAGE, cursor=cursor, include_all_metadata=True
+                channel=channel_id, oldest=oldest, latest=latest, limit=_HISTORY_PAGE, cursor=cursor, include_all_metadata=True
             )
             for message in page["messages"]:
                 metadata = message.get("metadata") or {}
@@ -305,10 +305,10 @@ def posted(client: WebClient, channel: str, claim_id: str, since: datetime) -> l
         if _code(error) in _NO_HISTORY:
             return None
         refusal = _refusal(error)
-        raise refusal if isinstance(refusal, TransientError | SettingsError) else TransientError(str(refusal)) from error
+        raise refusal if isinstance(refusal, RateLimited | SettingsError) else TransientError(str(refusal)) from error
     except (OSError, http.client.HTTPException, ValueError, SlackClientError) as error:
         raise TransientError(f"Slack gave no answer when the channel was read: {_reason(error)}") from error
-    log.warning("The channel holds more than %d messages since the claim was taken; the rest was not read", _HISTORY_PAGES * _HISTORY_PAGE)
+    log.warning("The channel holds more than %d messages from the time of the claim; the rest was not read", _HISTORY_PAGES * _HISTORY_PAGE)
     return None
 
 
@@ -400,7 +400,10 @@ class Outbox:
                 return _Claim(id=claim_id, busy=True)
             stale = self._run(cursor, "list_stale", **bounds)
             if stale:
-                return _Claim(id=claim_id, stale=tuple(_Stale(id=str(row[0]), at=row[1], first=int(row[2])) for row in stale))
+                return _Claim(
+                    id=claim_id,
+                    stale=tuple(_Stale(id=str(row[0]), at=row[1].replace(tzinfo=timezone.utc), first=int(row[2])) for row in stale),
+                )
             self._run(cursor, "claim", id=claim_id, max_rows=limits.max_rows, **bounds)
             rows = self._run(cursor, "read", id=claim_id)
         return _Claim(id=claim_id, rows=tuple(Row(position=r[0], id=r[1], at=r[2], level=str(r[3]), text=str(r[4])) for r in rows))
@@ -459,7 +462,7 @@ class _Run:
 
     def resolve(self, stale: _Stale) -> None:
         """Mark what a given-up claim has posted, and give the rest back."""
-        found = posted(self._client, self._channel, stale.id, stale.at)
+        found = self._look_up(stale.id, stale.at, stale.at + timedelta(seconds=self._limits.stale_seconds))
         for first, last in found or ():
             if first >= stale.first:
                 self._outbox.forward(stale.id, first, last)
@@ -550,13 +553,23 @@ class _Run:
         """Tell whether a message whose answer was lost is in the channel. Raises LostAnswer where Slack does not say."""
         self._sleep(_SETTLE_SECONDS)
         try:
-            found = posted(self._client, self._channel, claim_id, self._since)
+            found = self._look_up(claim_id, self._since, None)
         except (TransientError, SettingsError) as error:
             raise LostAnswer(f"a message's answer was lost, and the channel could not be read: {error}") from error
         self._looked_up = found is not None and self._with_metadata
         if not self._looked_up:
             log.warning("A message's answer was lost and the channel cannot be searched: it may be there twice")
         return (message.first, message.last) in (found or ())
+
+    def _look_up(self, claim_id: str, since: datetime, until: datetime | None) -> list[tuple[int, int]] | None:
+        """Look a claim up in the channel, waiting where Slack asks to."""
+        for _ in range(_TRIES):
+            try:
+                return posted(self._client, self._channel, claim_id, since, until)
+            except RateLimited as error:
+                self._pause(error, error.seconds)
+                self._sleep(error.seconds)
+        raise TransientError("Slack limits how often the channel may be read; the claim is looked up by a later run")
 
     def _count(self, **more: int) -> None:
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + number for name, number in more.items()})
