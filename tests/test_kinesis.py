@@ -481,6 +481,24 @@ def test_a_read_ends_when_its_seconds_are_over(client, server, stream):
     assert drain(client, stream, positions)[0] == numbers(range(10, 100))
 
 
+def test_a_reader_that_is_slow_has_its_read_end_too(client, server, stream):
+    """The time goes by while the caller writes to S3; the next read would have been due before it was up."""
+    server.answer_records = 1
+    put(client, stream, *range(5))
+    clock = Clock(server)
+    items = []
+
+    for item in kinesis.read(
+        client, kinesis.list_shards(client, stream), {}, Limits(max_bytes=100, max_seconds=1), clock=clock, sleep=clock.sleep
+    ):
+        items.append(item)
+        clock.sleep(0.6)
+
+    *blocks, end = items
+    assert 1 <= len(blocks) <= 3
+    assert end.position.after == blocks[-1].sequences[-1]
+
+
 def test_the_shards_that_are_furthest_behind_come_first(client, server):
     """Else a busy shard could use up every run's bytes, and another would be overtaken by retention."""
     client.create_stream(StreamName="wide", ShardCount=8)
@@ -551,6 +569,26 @@ def test_an_answer_that_never_comes_is_asked_for_again(server, stream):
 
     assert drain(client, stream)[0] == numbers([1])
     client.close()
+
+
+def test_an_answer_that_is_not_there_when_the_time_is_up_is_left(server, stream):
+    """A run always ends, whatever the client's timeouts are; the other shards are kept."""
+    client = client_of(server)
+    client.create_stream(StreamName="two", ShardCount=2)
+    for n in range(20):
+        put(client, "two", n, key=str(n))
+    server.fault("timeout_before", 1000, path="shardId-000000000000/GetRecords")
+    limits = Limits(max_bytes=1 << 30, max_seconds=0.3, grace_seconds=0.1)
+
+    items = list(kinesis.read(client, kinesis.list_shards(client, "two"), {}, limits))
+
+    ends = {item.key.rpartition("/")[2]: item for item in items if isinstance(item, ShardEnd)}
+    assert ends["shardId-000000000000"].position == Position()
+    assert "no answer" in ends["shardId-000000000000"].error
+    assert ends["shardId-000000000001"].position.after
+    server.__exit__()
+    client.close()
+    server.__enter__()
 
 
 def test_an_expired_iterator_is_renewed_from_the_last_position(client, server, stream):

@@ -14,24 +14,22 @@ GetRecords): 5 reads and 2 MB a second a shard; an answer holds at most 10 MB or
 from __future__ import annotations
 
 import logging
-import threading
 import time
+from bisect import bisect_right
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal
-
-import msgspec
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from polku.batches import Position
-from polku.errors import PolkuError, SettingsError, TransientError
+from polku.errors import SettingsError, TransientError
+from polku.kinesis_answers import Answer, Fault, fault_of, fetch, named
 from polku.records import Block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from botocore.exceptions import ClientError
     from mypy_boto3_kinesis.client import KinesisClient
 
 log = logging.getLogger(__name__)
@@ -53,42 +51,9 @@ REFRESH_SECONDS = 6 * 3600
 _ANSWER_RECORDS = 10_000  # the most that GetRecords returns
 _BLOCK_BYTES = 4 << 20  # of data in one block
 _IN_FLIGHT = 3  # answers at once, of 10 MB at most: what bounds a drain's memory
-_GRACE_SECONDS = 10.0  # for an answer that is still on its way when the time is up
 _FAILURES = 8  # in a row, until a shard is left to the next run
 _BACKOFF_SECONDS = 0.2  # doubled with each failure in a row
 _BACKOFF_MOST_SECONDS = 5.0
-
-_BUSY = frozenset(
-    {
-        "InternalFailure",
-        "InternalFailureException",
-        "KMSThrottlingException",
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "ResourceInUseException",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-    }
-)
-_FORBIDDEN = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "KMSAccessDeniedException",
-        "KMSDisabledException",
-        "KMSInvalidStateException",
-        "KMSNotFoundException",
-        "KMSOptInRequired",
-        "MissingAuthenticationTokenException",
-        "UnrecognizedClientException",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +89,14 @@ class Limits:
         max_seconds: No request starts later than this after the first.
         reads_a_second: For each shard; Kinesis allows five, which all readers of the stream share.
         bytes_a_second: For each shard; Kinesis allows two MB.
+        grace_seconds: How much longer an answer is waited for that is on its way when the time is up.
     """
 
     max_bytes: int
     max_seconds: float
     reads_a_second: float = 5.0
     bytes_a_second: float = 2_000_000.0
+    grace_seconds: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +130,11 @@ def list_shards(client: KinesisClient, stream: str) -> list[Shard]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        summary = client.describe_stream_summary(**_named(stream))["StreamDescriptionSummary"]
+        summary = client.describe_stream_summary(**named(stream))["StreamDescriptionSummary"]
         prefix = f"{summary['StreamName']}@{int(summary['StreamCreationTimestamp'].timestamp())}/"
         listed = _listed(client, stream)
     except (ClientError, BotoCoreError) as error:
-        raise _fault(error, f"stream {stream!r}").as_error() from error
+        raise fault_of(error, f"stream {stream!r}").as_error() from error
     shards = {
         shard["ShardId"]: Shard(
             key=prefix + shard["ShardId"],
@@ -271,9 +238,9 @@ def has_records(client: KinesisClient, shard: Shard, position: Position, *, now:
     if shard.closed or (known and now() - known > REFRESH_SECONDS):
         return True
     try:
-        answer = _fetch(client, shard, position.after, None, 1)
+        answer = fetch(client, shard.stream, shard.id, position.after, limit=1)
     except Exception as error:
-        fault = _fault(error, f"shard {shard.key}")
+        fault = fault_of(error, f"shard {shard.key}")
         if fault.kind == "busy" and fault.throttled:
             return True
         raise fault.as_error() from error
@@ -326,29 +293,6 @@ def read(
         reading.close()
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """One GetRecords: columns of records, the next iterator, and ms behind the tip (None where the server does not say)."""
-
-    sequences: list[str]
-    arrivals: list[int]
-    data: list[bytes]
-    iterator: str | None
-    behind: int | None
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """An error of Kinesis and what to do about it."""
-
-    kind: Literal["busy", "expired", "position", "forbidden", "gone", "broken"]
-    text: str
-    throttled: bool = False
-
-    def as_error(self) -> PolkuError:
-        return SettingsError(self.text) if self.kind in ("forbidden", "position") else TransientError(self.text)
-
-
 @dataclass
 class _Cursor:
     """A shard that is being read."""
@@ -366,7 +310,7 @@ class _Cursor:
     renewed: bool = False
     finished: bool = False
     done: bool = False
-    error: _Fault | None = None
+    error: Fault | None = None
 
     @property
     def position(self) -> Position:
@@ -385,7 +329,7 @@ class _Reading:
     sleep: Callable[[float], None]
     now: Callable[[], float]
     cursors: dict[str, _Cursor] = field(default_factory=dict)
-    in_flight: dict[Future[_Answer], _Cursor] = field(default_factory=dict)
+    in_flight: dict[Future[Answer], _Cursor] = field(default_factory=dict)
     bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -406,7 +350,7 @@ class _Reading:
                 out = self.collect()
                 continue
             due = min((c.due for c in self.open()), default=None)
-            if due is None or self.stopped(due):
+            if due is None or self.stopped(max(due, self.clock())):
                 break
             self.sleep(max(0.0, due - self.clock()))
         for cursor in self.cursors.values():
@@ -447,33 +391,35 @@ class _Reading:
             if cursor.due <= time_now:
                 cursor.tried = True
                 cursor.due = time_now + 1 / self.limits.reads_a_second
-                future = self.pool.submit(_fetch, self.client, cursor.shard, cursor.after, cursor.iterator, None)
+                shard = cursor.shard
+                future = self.pool.submit(fetch, self.client, shard.stream, shard.id, cursor.after, iterator=cursor.iterator)
                 self.in_flight[future] = cursor
 
     def collect(self) -> list[Block | ShardEnd]:
-        """Wait for an answer, or until another read is due; return what came of it."""
+        """Wait for one answer, or until another read is due; return what came of it."""
         time_now = self.clock()
-        until = self.deadline + _GRACE_SECONDS
+        last = self.deadline + self.limits.grace_seconds
+        until = last
         if len(self.in_flight) < _IN_FLIGHT and not self.stopped(time_now):
-            until = min([until, *(c.due for c in self.open())])
+            until = min([last, *(c.due for c in self.open())])
         done, _ = wait(self.in_flight, timeout=max(0.0, until - time_now), return_when=FIRST_COMPLETED)
-        out: list[Block | ShardEnd] = []
-        for future in done:
-            out += self.take(self.in_flight.pop(future), future)
-        if not done and self.clock() >= self.deadline + _GRACE_SECONDS:
+        if done:
+            future = done.pop()
+            return self.take(self.in_flight.pop(future), future)
+        if self.clock() >= last:
             for future, cursor in self.in_flight.items():
                 future.cancel()
-                cursor.error = _Fault("busy", f"shard {cursor.shard.key}: no answer within {self.limits.max_seconds} s")
+                cursor.error = Fault("busy", f"shard {cursor.shard.key}: no answer when the time was up")
             self.in_flight.clear()
-        return out
+        return []
 
-    def take(self, cursor: _Cursor, future: Future[_Answer]) -> list[Block | ShardEnd]:
+    def take(self, cursor: _Cursor, future: Future[Answer]) -> list[Block | ShardEnd]:
         error = future.exception()
         if error:
-            return self.take_fault(cursor, _fault(error, f"shard {cursor.shard.key}"))
+            return self.take_fault(cursor, fault_of(error, f"shard {cursor.shard.key}"))
         return self.take_answer(cursor, future.result())
 
-    def take_answer(self, cursor: _Cursor, answer: _Answer) -> list[Block | ShardEnd]:
+    def take_answer(self, cursor: _Cursor, answer: Answer) -> list[Block | ShardEnd]:
         cursor.answered, cursor.failures, cursor.renewed, cursor.error = True, 0, False, None
         cursor.iterator = answer.iterator
         size = sum(map(len, answer.data))
@@ -495,7 +441,7 @@ class _Reading:
             out.append(self.end(cursor))
         return out
 
-    def take_fault(self, cursor: _Cursor, fault: _Fault) -> list[Block | ShardEnd]:
+    def take_fault(self, cursor: _Cursor, fault: Fault) -> list[Block | ShardEnd]:
         cursor.iterator = None
         if fault.kind == "expired" and not cursor.renewed:
             cursor.renewed, cursor.due = True, self.clock()
@@ -530,16 +476,11 @@ def _finished(positions: Mapping[str, Position], key: str) -> bool:
     return key in positions and positions[key].finished
 
 
-def _named(stream: str) -> Any:
-    """Return the parameter that names the stream; across accounts Kinesis wants the ARN in every call."""
-    return {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
-
-
 def _listed(client: KinesisClient, stream: str) -> list[Any]:
     """Return all pages of ListShards. No filter: closed shards belong to it. A token lives for five minutes."""
     from botocore.exceptions import ClientError
 
-    first = _named(stream)
+    first = named(stream)
     for _ in range(3):
         page = client.list_shards(**first)
         shards: list[Any] = page["Shards"]
@@ -558,115 +499,9 @@ def _listed(client: KinesisClient, stream: str) -> list[Any]:
 
 def _blocks(key: str, sequences: list[str], arrivals: list[int], data: list[bytes]) -> Iterator[Block]:
     """Cut one answer into blocks of at most some 4 MB of data."""
-    begin = size = 0
-    for index, record in enumerate(data):
-        if size and size + len(record) > _BLOCK_BYTES:
-            yield Block(key, sequences[begin:index], arrivals[begin:index], data[begin:index])
-            begin, size = index, 0
-        size += len(record)
-    if begin < len(data):
-        yield Block(key, sequences[begin:], arrivals[begin:], data[begin:])
-
-
-def _fault(error: BaseException, what: str) -> _Fault:
-    """Sort an error by what to do about it; raises what is none of Kinesis' (a bug of ours)."""
-    from botocore import exceptions as boto
-    from botocore.parsers import ResponseParserError
-
-    if isinstance(error, boto.ClientError):
-        return _refusal(error, what)
-    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
-        return _Fault("forbidden", f"{what}: {error}. Set the connection aws_default, or give the worker a role.")
-    away = (boto.HTTPClientError, boto.ConnectionError, boto.CredentialRetrievalError, ResponseParserError, msgspec.MsgspecError)
-    if isinstance(error, away):
-        return _Fault("busy", f"{what}: {type(error).__name__}: {error!s:.300}")
-    raise error
-
-
-def _refusal(error: ClientError, what: str) -> _Fault:
-    """Sort what Kinesis answered in place of records, by its code."""
-    code = error.response["Error"]["Code"]
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    text = f"{what}: {error.operation_name} answered {status} {code}: {error.response['Error'].get('Message', '')!s:.300}"
-    fault = _Fault("broken", text)
-    if code in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        fault = _Fault("busy", text, throttled=status < HTTPStatus.INTERNAL_SERVER_ERROR)
-    elif code == "ExpiredIteratorException" or (code == "InvalidArgumentException" and error.operation_name == "GetRecords"):
-        fault = _Fault("expired", text)
-    elif code == "InvalidArgumentException" and error.operation_name == "GetShardIterator":
-        fault = _Fault("position", f"{text} The position in state/<source>/checkpoint.json is not one of this stream; set it right.")
-    elif code == "ResourceNotFoundException":
-        fault = _Fault("gone", f"{text} Create it, or set the source's `stream` in parameters.yaml.j2 to one that exists (or to none).")
-    elif code in _FORBIDDEN:
-        fault = _Fault("forbidden", f"{text} Grant it to the role of aws_default.")
-    return fault
-
-
-# Decoding. botocore parses an answer with json.loads, then walks it by its model, with a datetime for every arrival:
-# most of the time of a drain. So our reads have msgspec decode the body before botocore's parser sees it. Signing,
-# retries, endpoints and errors stay botocore's, and so do bodies that are not JSON.
-
-
-class _Record(msgspec.Struct, rename="pascal", gc=False):
-    data: bytes = b""
-    sequence_number: str = ""
-    approximate_arrival_timestamp: float = 0.0
-
-
-class _Body(msgspec.Struct, rename="pascal", gc=False):
-    records: list[_Record] = []
-    next_shard_iterator: str | None = None
-    millis_behind_latest: int | None = None
-
-
-_BODY = msgspec.json.Decoder(_Body)
-_own = threading.local()  # .read is true in a thread while it makes one of our reads: the client's other users see botocore's answers
-
-
-def _decode(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
-    """Decode a GetRecords answer, as a ``before-parse`` handler of botocore, and leave botocore an empty one."""
-    if getattr(_own, "read", False) and response_dict["status_code"] == HTTPStatus.OK and response_dict["body"][:1] == b"{":
-        customized_response_dict["Decoded"] = _BODY.decode(response_dict["body"])
-        response_dict["body"] = b"{}"
-
-
-def _fetch(client: KinesisClient, shard: Shard, after: str, iterator: str | None, limit: int | None) -> _Answer:
-    """Get one answer, from the iterator where there is one, else from the position."""
-    named = _named(shard.stream)
-    if iterator is None:
-        begin: Any = {"ShardIteratorType": "TRIM_HORIZON"}
-        if after:
-            begin = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
-        iterator = client.get_shard_iterator(ShardId=shard.id, **begin, **named)["ShardIterator"]
-    wanted: dict[str, Any] = {"ShardIterator": iterator} | ({"Limit": limit} if limit else {})
-    if "StreamARN" in named:
-        wanted |= named
-    client.meta.events.register("before-parse.kinesis.GetRecords", _decode, unique_id="polku-decode")
-    _own.read = True
-    try:
-        parsed: Any = client.get_records(**wanted)
-    finally:
-        _own.read = False
-    body: _Body | None = parsed.get("Decoded")
-    if body is None:
-        return _plain(parsed)
-    records = body.records
-    return _Answer(
-        [r.sequence_number for r in records],
-        [round(r.approximate_arrival_timestamp * 1000) for r in records],
-        [r.data for r in records],
-        body.next_shard_iterator,
-        body.millis_behind_latest,
-    )
-
-
-def _plain(parsed: Any) -> _Answer:
-    """Return an answer that botocore has parsed (a protocol other than JSON)."""
-    records = parsed["Records"]
-    return _Answer(
-        [r["SequenceNumber"] for r in records],
-        [round(r["ApproximateArrivalTimestamp"].timestamp() * 1000) if "ApproximateArrivalTimestamp" in r else 0 for r in records],
-        [r["Data"] for r in records],
-        parsed.get("NextShardIterator"),
-        parsed.get("MillisBehindLatest"),
-    )
+    ends = list(accumulate(map(len, data)))
+    begin = taken = 0
+    while begin < len(data):
+        end = max(begin + 1, bisect_right(ends, taken + _BLOCK_BYTES, begin))
+        yield Block(key, sequences[begin:end], arrivals[begin:end], data[begin:end])
+        begin, taken = end, ends[end - 1]
