@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from polku.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from local.samples import Expected
 
@@ -151,7 +152,7 @@ class Outcome:
             yield from _counts("Slack", names, Counter(match[1] for text in texts for match in _NAMING.finditer(text)))
 
 
-def _sets(what: str, expected: Set[str], found: Set[str]) -> Iterator[str]:
+def _sets(what: str, expected: AbstractSet[str], found: AbstractSet[str]) -> Iterator[str]:
     for word, some in (("missing", expected - found), ("not expected", found - expected)):
         if some:
             yield f"{what}: {len(some)} {word}, e.g. {', '.join(sorted(some)[:_SHOWN])}"
