@@ -234,6 +234,43 @@ def test_where_airflow_has_initialised_sentry_but_not_reported_we_do(server, air
     assert [event["tags"]["try_number"] for event in server.events] == ["3"]
 
 
+def test_with_airflows_own_reporting_on_a_failed_try_arrives_once(server, tmp_path):
+    """The Airflow that is installed: 3.2 initialises Sentry and reports nothing, 3.3 reports before our callback does."""
+    script = textwrap.dedent("""
+        import sys, types, datetime
+        sys.path.insert(0, "plugins")
+        from airflow.sdk.execution_time.sentry.configured import ConfiguredSentry
+        from polku import sentry
+
+        class Airflow(ConfiguredSentry):
+            def add_breadcrumbs(self, *args, **kwargs):
+                "Asks the supervisor, and there is none."
+
+        def run(ti, context, log):
+            sentry.enrich(context)
+            try:
+                raise ValueError("token xoxb-12345-abcdef")
+            except ValueError as error:
+                return "failed", None, error
+
+        at = datetime.datetime(2026, 11, 23, 10, 41, tzinfo=datetime.timezone.utc)
+        facts = dict(id="1", dag_id="polku_server", run_id="r", task_id="t", try_number=1, map_index=-1)
+        facts.update(task=object(), sentry_integration="")
+        dag_run = types.SimpleNamespace(logical_date=at, run_after=at, data_interval_start=at, data_interval_end=at)
+        context = {"ti": types.SimpleNamespace(**facts), "dag_run": dag_run}
+        context["exception"] = Airflow().enrich_errors(run)(context["ti"], context, None)[2]
+        sentry.on_failure(context)
+    """)
+    kept = {"SENTRY_DSN": server.dsn, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__SENTRY__SENTRY_ON": "True", "HOME": str(tmp_path)}
+
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=kept, timeout=60, check=True)
+
+    [event] = server.events
+    assert event["tags"]["batch"] == "server/2026-11-23T10:41:00Z"
+    assert event["exception"]["values"][-1]["value"] == "token [Filtered]"
+    assert not any("vars" in frame for value in event["exception"]["values"] for frame in value["stacktrace"]["frames"])
+
+
 def test_reporting_leaves_the_process_without_a_client(server):
     """Other code's logs and errors must not go to Sentry by accident."""
     sentry.on_failure(context_of(raised(ValueError("x"))))

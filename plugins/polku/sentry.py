@@ -221,7 +221,6 @@ def _report(event: Event, exception: object, dsn: str) -> str | None:
         default_integrations=False,
         auto_enabling_integrations=False,
         include_local_variables=False,
-        send_default_pii=False,
         max_request_body_size="never",
         max_breadcrumbs=0,
         before_send=before_send,
