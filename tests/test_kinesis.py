@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import boto3
@@ -421,6 +422,19 @@ def test_others_who_use_the_client_get_what_boto3_always_gives(client, stream):
     assert "Decoded" not in answer
 
 
+def test_a_fresh_client_may_be_used_by_many_threads_at_once(server, client, stream):
+    """Decoding is registered with the client once; twice would decode an empty answer over the first."""
+    put(client, stream, *range(50))
+    shards = kinesis.list_shards(client, stream)
+    fresh = client_of(server)
+
+    with ThreadPoolExecutor(8) as pool:
+        reads = list(pool.map(lambda _: list(kinesis.read(fresh, shards, {}, PLENTY)), range(8)))
+
+    assert [read[0].data for read in reads] == [numbers(range(50))] * 8
+    fresh.close()
+
+
 def test_an_answer_in_another_protocol_is_read_as_botocore_parsed_it(client, stream):
     """Should Kinesis or botocore go over to CBOR: slower, but right."""
     put(client, stream, "x", "y")
@@ -497,6 +511,13 @@ def test_a_reader_that_is_slow_has_its_read_end_too(client, server, stream):
     *blocks, end = items
     assert 1 <= len(blocks) <= 3
     assert end.position.after == blocks[-1].sequences[-1]
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 0, "max_seconds": 1}, {"max_bytes": 1, "max_seconds": 0}])
+def test_limits_that_let_nothing_through_are_refused(limits):
+    """The stream would stand still, run after run, without an error."""
+    with pytest.raises(ValueError, match="never get on"):
+        Limits(**limits)
 
 
 def test_the_shards_that_are_furthest_behind_come_first(client, server):

@@ -85,8 +85,8 @@ class Limits:
     Where a read ends.
 
     Args:
-        max_bytes: Of record data, over all shards; passed by at most the answers in flight (3 of up to 10 MB).
-        max_seconds: No request starts later than this after the first.
+        max_bytes: Of record data, over all shards; at least 1, and passed by at most the answers in flight (3 of up to 10 MB).
+        max_seconds: No request starts later than this after the first; more than 0.
         reads_a_second: For each shard; Kinesis allows five, which all readers of the stream share.
         bytes_a_second: For each shard; Kinesis allows two MB.
         grace_seconds: How much longer an answer is waited for that is on its way when the time is up.
@@ -97,6 +97,10 @@ class Limits:
     reads_a_second: float = 5.0
     bytes_a_second: float = 2_000_000.0
     grace_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.max_seconds <= 0:
+            raise ValueError(f"limits of {self.max_bytes} bytes and {self.max_seconds} s: a read would never get on")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,6 +147,7 @@ class _Body(msgspec.Struct, rename="pascal", gc=False):
 
 _BODY = msgspec.json.Decoder(_Body)
 _own = threading.local()  # .read is true in a thread while it makes one of our reads: the client's other users see botocore's answers
+_registering = threading.Lock()  # botocore would let two threads register twice, and the second call would decode the empty answer
 
 
 def _decode(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
@@ -179,7 +180,8 @@ def fetch(
     wanted: dict[str, Any] = {"ShardIterator": iterator} | ({"Limit": limit} if limit else {})
     if "StreamARN" in stream_name:
         wanted |= stream_name
-    client.meta.events.register("before-parse.kinesis.GetRecords", _decode, unique_id="polku-decode")
+    with _registering:
+        client.meta.events.register("before-parse.kinesis.GetRecords", _decode, unique_id="polku-decode")
     _own.read = True
     try:
         parsed: Any = client.get_records(**wanted)
