@@ -8,7 +8,6 @@ the very row that ``events.read`` would make of it (a test compares them). Figur
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 from itertools import compress
 from operator import add, sub
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
+from xxhash import xxh3_128_hexdigest
 
 from polku import events, moments
 
@@ -26,14 +26,15 @@ _NULL = events.NULL
 _NONE = Raw(_NULL.encode())
 _NOTHING = bytes(_NONE)
 
-_SHORT = 64
-"""A text of so many characters fits every column, whatever its characters; it is the smallest limit over four and over."""
+_SHORT = 256
+"""In a head of so few bytes every text but the type fits its column."""
 
 _SMALL = 2_000
 """A record of so few bytes cannot hold what SUPER does not take: neither 1,000 levels nor a string of 65,535 bytes."""
 
-_DIGITS = bytes(0x30 if chr(code).isdecimal() and code < 128 else code for code in range(256))
-_ENDS = bytes(0x2C if code in b":,[]{} \t\r\n" else 0x65 if code == 0x45 else code for code in range(256))
+_DIGITS = bytes(0x30 if code in b"0123456789" else code for code in range(256))
+_ENDS = bytes(0x2C if code in b":,[]{} \t\r\n\x01" else 0x65 if code == 0x45 else code for code in range(256))
+_SECOND = 1_000_000
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{38}|[0-9][eE]\+?[0-9]{3}")
 _SUSPECT_ESCAPE = re.compile(rb'\\u0000|"\\\\N"')
@@ -77,6 +78,20 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     messageId: str  # noqa: N815
     timestamp: str
+    type: str = _NULL
+    event: str = _NULL
+    userId: str = _NULL  # noqa: N815
+    anonymousId: str = _NULL  # noqa: N815
+    properties: Raw = _NONE
+    context: Raw = _NONE
+    sentAt: str = _NULL  # noqa: N815
+
+
+class _WideEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The fields that Segment's libraries are known to send, null too; those without a column come last, sorted."""
+
+    messageId: str  # noqa: N815
+    timestamp: str
     type: str | None = _NULL
     event: str | None = _NULL
     userId: str | None = _NULL  # noqa: N815
@@ -84,11 +99,6 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: Raw = _NONE
     context: Raw = _NONE
     sentAt: str = _NULL  # noqa: N815
-
-
-class _WideEvent(_Event, forbid_unknown_fields=True, gc=False):
-    """The fields that Segment's libraries are known to send; those without a column come last, sorted."""
-
     traits: Raw = _NONE
     integrations: Raw = _NONE
     name: str | None = _NULL
@@ -109,28 +119,34 @@ _EXTRA_NAMES = [b'"' + name.encode() + b'":' for name in _WideEvent.__struct_fie
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _body = msgspec.json.Decoder(_Body).decode
 _address = msgspec.json.Decoder(_Address).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _lean = msgspec.json.Decoder(_Event).decode
 _wide = msgspec.json.Decoder(_WideEvent).decode
 
 
 class _Events(NamedTuple):
-    """Events that were taken out of their records; the lists are columns of equal length."""
+    """
+    Events that were taken out of their records; the lists are columns of equal length.
 
-    owners: list[int]
-    raws: list[Any]
-    sent: list[str]
-    extras: list[bytes] | None
-    positions: list[str]
+    Args:
+        owners: Index of the record that each stood in.
+        raws: Their bytes.
+        sent: sentAt of what surrounds them.
+        extras: What of the surroundings goes to ``extra``; None where nothing does.
+        prefixes: Position of the record.
+        indices: Index of each in its record; None where all are 0.
+    """
+
+    owners: Sequence[int]
+    raws: Sequence[Any]
+    sent: Sequence[str]
+    extras: Sequence[bytes] | None
+    prefixes: Sequence[str]
+    indices: Sequence[int] | None
 
     def only(self, keep: list[bool]) -> _Events:
         """Return those to be kept."""
-        return _Events(
-            list(compress(self.owners, keep)),
-            list(compress(self.raws, keep)),
-            list(compress(self.sent, keep)),
-            None if self.extras is None else list(compress(self.extras, keep)),
-            list(compress(self.positions, keep)),
-        )
+        return _Events(*[None if column is None else list(compress(column, keep)) for column in self])
 
 
 class Columns:
@@ -188,24 +204,20 @@ class Columns:
                 envelopes = list(map(_envelope, data))
             except (msgspec.DecodeError, RecursionError):
                 if b'"event":{' not in joined and not self._shared:
-                    positions = [prefix + "000000" for prefix in prefixes]
-                    return _Events(list(range(len(data))), list(data), [_NULL] * len(data), None, positions), 0
+                    return _Events(range(len(data)), data, [_NULL] * len(data), None, prefixes, None), 0
             else:
-                contexts = list(map(self._context, [bytes(envelope.context) for envelope in envelopes]))
-                if all(context is not None and (context[0] == self._source or (context[0] is None and not self._shared)) for context in contexts):
-                    extras = [context[1] for context in contexts if context is not None]
-                    return _Events(
-                        list(range(len(data))),
-                        [envelope.event for envelope in envelopes],
-                        [envelope.sentAt for envelope in envelopes],
-                        extras if any(extras) else None,
-                        [prefix + "000000" for prefix in prefixes],
-                    ), 0
+                raws, sent, contexts = zip(*map(astuple, envelopes))
+                if (extras := self._own(contexts)) is not None:
+                    return _Events(range(len(data)), raws, sent, extras or None, prefixes, None), 0
         return self._open_each(data, prefixes, left)
 
     def _open_each(self, data: Sequence[bytes], prefixes: Sequence[str], left: set[int]) -> tuple[_Events, int]:
         """Do what ``_open`` says where the records are of several kinds."""
-        opened = _Events([], [], [], [], [])
+        owners: list[int] = []
+        raws: list[Any] = []
+        sents: list[str] = []
+        extras: list[bytes] = []
+        indices: list[int] = []
         passed = 0
         for owner, record in enumerate(data):
             if owner in left:
@@ -235,13 +247,28 @@ class Columns:
                     left.add(owner)
                 continue
             count = len(events_in_it)
-            opened.owners.extend([owner] * count)
-            opened.raws.extend(events_in_it)
-            opened.sent.extend([sent] * count)
-            if opened.extras is not None:
-                opened.extras.extend([extra] * count)
-            opened.positions.extend([f"{prefixes[owner]}{index:06}" for index in range(count)])
+            owners += [owner] * count
+            raws += events_in_it
+            sents += [sent] * count
+            extras += [extra] * count
+            indices += range(count)
+        opened = _Events(owners, raws, sents, extras if any(extras) else None, [prefixes[owner] for owner in owners], indices)
         return opened, passed
+
+    def _own(self, contexts: Sequence[Raw]) -> list[bytes] | None:
+        """Return what of some envelopes goes to ``extra``, if all are addressed to this source; [] where nothing does."""
+        if contexts.count(contexts[0]) == len(contexts):
+            found = [self._context(bytes(contexts[0]))]
+        else:
+            found = [self._context(bytes(context)) for context in contexts]
+        extras = []
+        for context in found:
+            if context is None or not (context[0] == self._source or (context[0] is None and not self._shared)):
+                return None
+            extras.append(context[1])
+        if not any(extras):
+            return []
+        return extras * len(contexts) if len(found) < len(contexts) else extras
 
     def _context(self, raw: bytes) -> tuple[str | None, bytes] | None:
         """Return to whom an envelope with this context is addressed and what of it goes to ``extra``; None where it is not plain."""
@@ -254,13 +281,13 @@ class Columns:
         else:
             try:
                 path = _address(raw).resourcePath
+                alone = len(raw) < _SHORT and len(_members(raw)) == 1 and path is not None
             except msgspec.DecodeError:
                 answer = None
             else:
-                whole = raw == b'{"resourcePath":"' + (path or "").encode() + b'"}'
                 answer = (
                     None if path is None else path.strip().rstrip("/").rpartition("/")[2] or None,
-                    b"" if whole else b'"$envelope":{"context":' + raw + b"}",
+                    b"" if alone else b'"$envelope":{"context":' + raw + b"}",
                 )
         if len(self._contexts) < _CONTEXTS_KEPT and len(raw) < _SHORT:
             self._contexts[raw] = answer
@@ -294,88 +321,107 @@ class Columns:
         """Return the lines of some events; where ``bad`` holds indices afterwards these must be left out and the lines are of no use."""
         count = len(found)
         columns: list[Any] = list(zip(*map(astuple, found)))
-        message_id = _texts(columns[0], 256, bad)
-        bad.update(index for index, text in enumerate(message_id) if not text) if "" in message_id else None
-        kind, event = _texts(columns[2], 64, bad), _texts(columns[3], 1024, bad)
-        user_id, anonymous_id = _ids(columns[4], bad), _ids(columns[5], bad)
-        if self._server and _NULL in user_id:
-            bad.update(index for index, text in enumerate(user_id) if text is _NULL or text == _NULL)
-        nothing = [_NULL] * count
-        name = previous_id = group_id = user_name = nothing
-        traits: Sequence[Any] = [_NONE] * count
-        integrations = traits
-        extras: Sequence[Any] = traits
+        message_id, stamps, kind, event, user_id, anonymous_id, properties, context, own_sent = columns[:_LEAN_FIELDS]
+        nulls, nones = [_NULL] * count, [_NONE] * count
+        name = previous_id = group_id = user_name = nulls
+        traits: Sequence[Any] = nones
+        integrations: Sequence[Any] = nones
+        extras: Sequence[Any] = nones
         if len(columns) > _LEAN_FIELDS:
             traits, integrations = columns[9], columns[10]
-            name, previous_id, group_id = _texts(columns[11], 1024, bad), _ids(columns[12], bad), _ids(columns[13], bad)
-        if opened.extras or (len(columns) > _LEAN_FIELDS and any(column.count(_NONE) < count for column in columns[_NAMED_FIELDS:])):
+            kind, event, name = _texts(kind), _texts(event), _texts(columns[11])
+            user_id, anonymous_id, previous_id, group_id = map(_texts, (user_id, anonymous_id, columns[12], columns[13]))
+            previous_id, group_id = _ids(previous_id), _ids(group_id)
+        if opened.extras or any(column.count(_NONE) < count for column in columns[_NAMED_FIELDS:]):
             extras = _extras(opened.extras, columns[_NAMED_FIELDS:], count)
-        own_sent = columns[8]
-        received = [arrivals[owner] * 1000 for owner in opened.owners]
-        times = self._times(columns[1], own_sent, opened.sent, received, bad)
+        user_id, anonymous_id = _ids(user_id), _ids(anonymous_id)
+        if "" in message_id:
+            bad.update(index for index, text in enumerate(message_id) if not text)
+        if self._server and _NULL in user_id:
+            bad.update(index for index, text in enumerate(user_id) if text == _NULL)
+        shown = dict(zip(distinct := list(set(arrivals)), _shown([arrival * 1000 for arrival in distinct])))
+        if isinstance(opened.owners, range):
+            received, arrived = [arrival * 1000 for arrival in arrivals], [shown[arrival] for arrival in arrivals]
+        else:
+            received = [arrivals[owner] * 1000 for owner in opened.owners]
+            arrived = [shown[arrivals[owner]] for owner in opened.owners]
+        times = self._times(stamps, own_sent, opened.sent, received, bad)
+        supers = list(map(b"\x01".join, zip(properties, traits, context, integrations, extras)))
+        if _has_wild_numbers(b"\n".join(supers)):
+            bad.update(index for index, value in enumerate(supers) if _LONG_NUMBER.search(value))
         if bad:
             return b""
+        if b"\n" in joined or b"\r" in joined:
+            supers = [value.translate(_ONE_LINE) for value in supers]
         if self._name is not None:
             names = self._name(list(dict.fromkeys(user_id)))
             user_name = [names[user] for user in user_id]
-        stamp, original, sent = times
-        arrived = [_show(moment) for moment in received]
-        texts = "\n".join(
-            map(
-                "\x01".join,
-                zip(message_id, arrived, stamp, original, sent, kind, event, name, user_id, anonymous_id, user_name, previous_id, group_id),
+        heads = [
+            f"{message}\x01{arrival}\x01{stamp}\x01{original}\x01{sent}\x01{type_}\x01{event_}\x01{name_}"
+            f"\x01{user}\x01{anonymous}\x01{username}\x01{previous}\x01{group}".encode()
+            for message, arrival, stamp, original, sent, type_, event_, name_, user, anonymous, username, previous, group in zip(
+                message_id, arrived, *times, kind, event, name, user_id, anonymous_id, user_name, previous_id, group_id
             )
-        )
-        if b"\\" in joined and not _whole(texts, count):
-            for column in (message_id, kind, event, name, user_id, anonymous_id, previous_id, group_id):
-                bad.update(index for index, text in enumerate(column) if _UNFIT.search(text))
+        ]
+        _check_heads(heads, (message_id, kind, event, name, user_id, anonymous_id, previous_id, group_id), bad, escapes=b"\\" in joined)
+        if bad:
             return b""
-        prints = _fingerprints(opened.raws, own_sent)
-        middle, end = self._middle, "\x01" + _NULL
-        tails = "\n".join([print_ + middle + position + end for print_, position in zip(prints, opened.positions)])
-        values: list[Any] = [columns[6], traits, columns[7], integrations, extras]
-        if b"\n" in joined or b"\r" in joined:
-            values = [[bytes(value).translate(_ONE_LINE) for value in column] for column in values]
-        lines = map(b"\x01".join, zip(texts.encode().split(b"\n"), *values, tails.encode().split(b"\n")))
-        return b"\n".join(lines) + b"\n"
+        middle, prints = self._middle, _fingerprints(opened.raws, own_sent)
+        if opened.indices is None:
+            end = "000000\x01" + _NULL
+            tails = [f"{print_}{middle}{prefix}{end}".encode() for print_, prefix in zip(prints, opened.prefixes)]
+        else:
+            places = zip(prints, opened.prefixes, opened.indices)
+            tails = [f"{print_}{middle}{prefix}{index:06}\x01{_NULL}".encode() for print_, prefix, index in places]
+        return b"\n".join(map(b"\x01".join, zip(heads, supers, tails))) + b"\n"
 
     def _times(
         self, stamps: Sequence[str], own: Sequence[str], outer: Sequence[str], received: Sequence[int], bad: set[int]
-    ) -> tuple[list[str], list[str], list[str]]:
+    ) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         """Return timestamp, original_timestamp and sent_at of some events, as text."""
-        originals = _moments(stamps, bad)
-        sent_texts = outer if own.count(_NULL) == len(own) else [mine if mine not in ("", _NULL) else theirs for mine, theirs in zip(own, outer)]
-        if sent_texts.count(_NULL) == len(sent_texts):
-            shown = list(map(_show, originals))
-            return shown, shown, list(sent_texts)
-        sents = _moments(sent_texts, bad)
+        count = len(stamps)
+        originals, fine = _moments(stamps, bad)
+        texts = outer if own.count(_NULL) == count else [mine if mine not in ("", _NULL) else theirs for mine, theirs in zip(own, outer)]
+        if texts.count(_NULL) == count:
+            shown = _rewritten(stamps) or _shown(originals, fine=fine)
+            return shown, shown, texts
+        sents, fine_too = _moments(texts, bad)
         if bad:
-            return [], [], []
+            return (), (), ()
+        fine = fine or fine_too
         if not self._live:
-            shown = list(map(_show, originals))
-            return shown, shown, list(map(_show, sents))
-        skews = list(map(sub, received, sents))
-        ahead = map(sub, originals, sents)
+            shown = _rewritten(stamps) or _shown(originals, fine=fine)
+            return shown, shown, _rewritten(texts) or _shown(sents, fine=fine)
+        oldest, newest, first_sent, last_sent = min(originals), max(originals), min(sents), max(sents)
         if (
-            max(skews) > events.SKEW
-            or min(skews) < -events.SKEW
-            or max(ahead) > events.SKEW
-            or min(originals) < moments.EARLIEST + events.SKEW
-            or max(originals) > moments.LATEST - events.SKEW
+            max(received) - first_sent > _SKEW
+            or last_sent - min(received) > _SKEW
+            or newest - first_sent > _SKEW
+            or oldest < moments.EARLIEST + _SKEW
+            or newest > moments.LATEST - _SKEW
         ):
             bad.update(
                 index
-                for index, (skew, original, sent) in enumerate(zip(skews, originals, sents))
-                if abs(skew) > events.SKEW
-                or original - sent > events.SKEW
-                or not moments.EARLIEST + events.SKEW < original < moments.LATEST - events.SKEW
+                for index, (arrival, original, sent) in enumerate(zip(received, originals, sents))
+                if abs(arrival - sent) > _SKEW
+                or original - sent > _SKEW
+                or not moments.EARLIEST + _SKEW <= original <= moments.LATEST - _SKEW
             )
-            return [], [], []
-        return list(map(_show, map(add, originals, skews))), list(map(_show, originals)), list(map(_show, sents))
+            if bad:
+                return (), (), ()
+        corrected = list(map(add, originals, map(sub, received, sents)))
+        return (
+            _shown(corrected, fine=fine),
+            _rewritten(stamps) or _shown(originals, fine=fine),
+            _rewritten(texts) or _shown(sents, fine=fine),
+        )
 
 
-_show = moments.show
 _CONTEXTS_KEPT = 1_000
+_SKEW = events.SKEW
+_LIMITS = (256, 64, 1024, 1024, 256, 256, 256, 256)
+_HEAD_BREAKS = 12
+_COMMON = len("2026-11-23T10:41:00.123Z")
 _UNFIT = re.compile("[\x00\x01\n\r]")
 _SENT_AT = b',"sentAt":"'
 
@@ -390,8 +436,6 @@ def _suspects(joined: bytes, data: Sequence[bytes]) -> set[int]:
             suspects.update(index for index, record in enumerate(data) if not _is_utf8(record))
     if b"\\" in joined and _SUSPECT_ESCAPE.search(joined):
         suspects.update(index for index, record in enumerate(data) if _SUSPECT_ESCAPE.search(record))
-    if b"000000000" in joined[::4].translate(_DIGITS) or b",e," in joined.translate(_ENDS, b"0123456789+.-"):
-        suspects.update(index for index, record in enumerate(data) if _LONG_NUMBER.search(record))
     if max(map(len, data)) > _SMALL:
         suspects.update(
             index
@@ -402,6 +446,15 @@ def _suspects(joined: bytes, data: Sequence[bytes]) -> set[int]:
     return suspects
 
 
+def _has_wild_numbers(values: bytes) -> bool:
+    """
+    Tell whether there may be a number that SUPER does not hold.
+
+    A very long one shows in every fourth byte; one with an exponent is an ``e`` between separators once digits and signs are taken out.
+    """
+    return b"000000000" in values[::4].translate(_DIGITS) or b",e," in values.translate(_ENDS, b"0123456789+.-")
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
@@ -410,25 +463,31 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _texts(column: Sequence[str | None], limit: int, bad: set[int]) -> Sequence[str]:
-    """Return texts with the null mark for null; note those that are too long for their column."""
-    texts: Sequence[str] = [_NULL if text is None else text for text in column] if None in column else column  # type: ignore[assignment]
-    if max(map(len, texts)) > limit // 4:
-        bad.update(index for index, text in enumerate(texts) if len(text) > limit // 4 and len(text.encode()) > limit)
-    return texts
+def _shown(times: Sequence[int], *, fine: bool = False) -> list[str]:
+    """Return what ``moments.show`` would of times, which are whole milliseconds where they are not ``fine``."""
+    if fine:
+        return list(map(moments.show, times))
+    seconds, thousandths = moments.SECOND_TEXTS, moments.THOUSANDTHS
+    return [seconds[time // _SECOND] + thousandths[time % _SECOND // 1000] for time in times]
 
 
-def _ids(column: Sequence[str | None], bad: set[int]) -> Sequence[str]:
-    """Return ids, with the null mark also for empty ones."""
-    texts = _texts(column, 256, bad)
-    return [text or _NULL for text in texts] if "" in texts else texts
+def _rewritten(texts: Sequence[str]) -> list[str]:
+    """Return what ``_shown`` would for texts that could be read, if all are in the common form; [] if they are not."""
+    joined = "\n".join(texts)
+    if len(joined) != 25 * len(texts) - 1 or joined.count("Z\n") != len(texts) - 1 or max(map(len, texts)) != _COMMON:
+        return []
+    return joined.replace("T", " ").replace("Z", "000").split("\n")
 
 
-def _moments(texts: Sequence[str], bad: set[int]) -> list[int]:
-    """Return the moments of texts; note those that cannot be read without more thought."""
-    minutes, seconds = moments.MINUTES, moments.SECONDS
+def _moments(texts: Sequence[str], bad: set[int]) -> tuple[list[int], bool]:
+    """Return the moments of texts, and whether there may be parts of a millisecond in them; note those that are not plain."""
+    seconds, fractions, ends = moments.SECONDS, moments.FRACTIONS, moments.ENDS
     try:
-        return [minutes[text[:17]] + seconds[text[17:]] for text in texts]
+        return [seconds[text[:20]] + fractions[text[20:]] for text in texts], False
+    except ValueError:
+        pass
+    try:
+        return [seconds[text[:20]] + fractions[text[20:23]] + ends[text[23:]] for text in texts], True
     except ValueError:
         pass
     found = []
@@ -438,30 +497,60 @@ def _moments(texts: Sequence[str], bad: set[int]) -> list[int]:
         except ValueError:
             found.append(0)
             bad.add(index)
-    return found
+    return found, True
 
 
-def _whole(texts: str, count: int) -> bool:
-    """Tell whether no text held a character that would break its row."""
-    return texts.count("\n") == count - 1 and texts.count("\x01") == 12 * count and "\r" not in texts and "\0" not in texts
+def _texts(column: Sequence[str | None]) -> Sequence[str]:
+    """Return texts with the null mark for null."""
+    return [_NULL if text is None else text for text in column] if None in column else column  # type: ignore[return-value]
+
+
+def _ids(column: Sequence[str]) -> Sequence[str]:
+    """Return ids with the null mark for empty ones."""
+    return [text or _NULL for text in column] if "" in column else column
+
+
+def _check_heads(heads: Sequence[bytes], columns: Sequence[Sequence[str]], bad: set[int], *, escapes: bool) -> None:
+    """
+    Note the events with a text that its column does not take.
+
+    Args:
+        heads: The columns before the SUPER ones, as they would be written.
+        columns: The texts among them that an event has sent; ``_LIMITS`` holds how long each may be.
+        bad: Where to note them.
+        escapes: There were backslashes in the block, so there may be control characters.
+    """
+    if max(map(len, heads)) > _SHORT or max(map(len, set(columns[1]))) > _LIMITS[1] // 4:
+        for column, limit in zip(columns, _LIMITS):
+            bad.update(index for index, text in enumerate(column) if len(text) > limit // 4 and len(text.encode()) > limit)
+    if escapes and sum(map(_breaks, heads)) != _HEAD_BREAKS * len(heads):
+        for column in columns:
+            bad.update(index for index, text in enumerate(column) if _UNFIT.search(text))
+
+
+def _breaks(head: bytes) -> int:
+    """Return how many characters are in it that COPY reads as more than text."""
+    return len(head) - len(head.translate(None, b"\0\x01\r\n"))
 
 
 def _fingerprints(raws: Sequence[Any], own_sent: Sequence[str]) -> list[str]:
     """Return what ``events.fingerprint`` would."""
     if own_sent.count(_NULL) == len(own_sent):
-        return [blake2b(raw, digest_size=16).hexdigest() for raw in raws]
+        return list(map(xxh3_128_hexdigest, raws))
     prints = []
     for raw, sent in zip(raws, own_sent):
         event = bytes(raw)
         if sent is not _NULL:
             before, found, after = event.partition(_SENT_AT + sent.encode() + b'"')
             event = before + after if found and event.count(b'"sentAt"') == 1 else events.without_sent_at(event)
-        prints.append(blake2b(event, digest_size=16).hexdigest())
+        prints.append(xxh3_128_hexdigest(event))
     return prints
 
 
 def _extras(outer: Sequence[bytes] | None, columns: Sequence[Sequence[Any]], count: int) -> list[bytes]:
     """Return the column ``extra``: what is known of envelope and body, then the fields without a column, sorted by name."""
+    if outer and not any(column.count(_NONE) < count for column in columns):
+        return [b"{" + part + b"}" if part else _NOTHING for part in outer]
     extras = []
     for index in range(count):
         parts = [outer[index]] if outer and outer[index] else []

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from xxhash import xxh3_128_hexdigest
 
 from polku import moments
 from polku.errors import InvalidRecord
@@ -239,7 +240,7 @@ def fingerprint(event: bytes, *, sent_at: bool) -> str:
         event: Its bytes, without white space around them.
         sent_at: Whether it has a sentAt of its own.
     """
-    return blake2b(without_sent_at(event) if sent_at else event, digest_size=16).hexdigest()
+    return xxh3_128_hexdigest(without_sent_at(event) if sent_at else event)
 
 
 def without_sent_at(event: bytes) -> bytes:

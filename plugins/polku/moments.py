@@ -1,15 +1,14 @@
 """
 Points in time, as events write them and as Redshift reads them: whole microseconds since 1970, UTC.
 
-Two ways lead to the same number. The fast one looks up a minute and a rest of the text in small tables, and takes the common form
-(``2026-11-23T10:41:00.123Z``) alone; the thorough one takes everything that docs/events.md lists.
+Two ways lead to the same number. The fast one, for whole columns (``columns``), looks parts of the text up in small tables, and takes the common forms
+(``2026-11-23T10:41:07.123Z``, ``2026-11-23T10:41:07.123456+00:00``) alone; the thorough one takes everything that docs/events.md lists.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import date
-from email.utils import parsedate_tz
 
 EARLIEST = -62_135_596_800_000_000
 """0001-01-01 00:00:00."""
@@ -20,7 +19,7 @@ LATEST = 253_402_300_799_999_999
 _MINUTE = 60_000_000
 _DAY = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
-_TABLE_LIMIT = 50_000
+_TABLE_LIMIT = 10_000
 
 _ISO = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)"
@@ -28,71 +27,70 @@ _ISO = re.compile(
     r" *(Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
 )
+_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.", re.ASCII)
+_FRACTION = re.compile(r"\d{3}Z?", re.ASCII)
+_END = re.compile(r"(\d{3})?(Z|\+00:?00)", re.ASCII)
 _NUMBER = re.compile(r"(-?)(\d{1,20})(?:\.(\d*))?", re.ASCII)
+_MAIL_DATE = re.compile(r"(?:[A-Z][a-z]{2}, *)?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?(?: |$)", re.ASCII)
 _JAVASCRIPT = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d\d) (\d{4}) (\d\d:\d\d:\d\d) GMT([+-]\d{4})(?: \(.*\))?", re.ASCII)
 
 
-class _Minutes(dict[str, int]):
-    """Microseconds of ``2026-11-23T10:41:``; raises ValueError for any other form."""
-
-    def __missing__(self, text: str) -> int:
-        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:", text, re.ASCII):
-            raise ValueError(text)
-        moment = _of_parts(text[:4], text[5:7], text[8:10], text[11:13], text[14:16], "00")
-        if len(self) >= _TABLE_LIMIT:
-            self.clear()
-        self[text] = moment
-        return moment
-
-
 class _Seconds(dict[str, int]):
-    """Microseconds of ``00.123Z`` and ``00Z``; raises ValueError for any other form."""
+    """Microseconds since 1970 of ``2026-11-23T10:41:07.``; raises ValueError for any other form."""
 
     def __missing__(self, text: str) -> int:
-        if not re.fullmatch(r"[0-5]\d(\.\d{3})?Z", text, re.ASCII):
+        if not _SECOND.fullmatch(text):
             raise ValueError(text)
-        moment = int(text[:2]) * 1_000_000 + int(text[3:6] or "0") * 1000
+        moment = _of_parts(text[:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19])
+        if len(self) >= _TABLE_LIMIT:
+            self.clear()
         self[text] = moment
         return moment
 
 
-class _MinuteTexts(dict[int, str]):
-    """``2026-11-23 10:41:`` of minutes since 1970."""
+class _Fractions(dict[str, int]):
+    """Microseconds of ``123`` and of ``123Z``; raises ValueError for any other form."""
 
-    def __missing__(self, minutes: int) -> str:
-        days, minute = divmod(minutes, 1440)
-        text = f"{date.fromordinal(days + _EPOCH)} {minute // 60:02}:{minute % 60:02}:"
-        if len(self) >= _TABLE_LIMIT:
-            self.clear()
-        self[minutes] = text
-        return text
+    def __missing__(self, text: str) -> int:
+        if not _FRACTION.fullmatch(text):
+            raise ValueError(text)
+        moment = self[text] = int(text[:3]) * 1000
+        return moment
+
+
+class _Ends(dict[str, int]):
+    """Microseconds of what may follow ``2026-11-23T10:41:07.123``; raises ValueError for any other form."""
+
+    def __missing__(self, text: str) -> int:
+        if not _END.fullmatch(text):
+            raise ValueError(text)
+        moment = self[text] = int(text[:3]) if text[0].isdigit() else 0
+        return moment
 
 
 class _SecondTexts(dict[int, str]):
-    """``00.123000`` of microseconds in a minute; keeps only whole milliseconds, so that the table stays small."""
+    """``2026-11-23 10:41:07.`` of seconds since 1970."""
 
-    def __missing__(self, micros: int) -> str:
-        text = f"{micros // 1_000_000:02}.{micros % 1_000_000:06}"
-        if micros % 1000 == 0:
-            self[micros] = text
+    def __missing__(self, seconds: int) -> str:
+        days, second = divmod(seconds, 86_400)
+        text = f"{date.fromordinal(days + _EPOCH)} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}."
+        if len(self) >= _TABLE_LIMIT:
+            self.clear()
+        self[seconds] = text
         return text
 
 
-MINUTES = _Minutes()
 SECONDS = _Seconds()
-MINUTE_TEXTS = _MinuteTexts()
+FRACTIONS = _Fractions()
+ENDS = _Ends()
 SECOND_TEXTS = _SecondTexts()
-
-
-def fast(text: str) -> int:
-    """Return the moment of a text in the common form; raises ValueError where it is in another, also a valid one."""
-    return MINUTES[text[:17]] + SECONDS[text[17:]]
+THOUSANDTHS = [f"{thousandth:03}000" for thousandth in range(1000)]
 
 
 def show(moment: int) -> str:
-    """Return a moment as Redshift reads it: ``2026-11-23 10:41:00.123000``."""
-    minutes, micros = divmod(moment, _MINUTE)
-    return MINUTE_TEXTS[minutes] + SECOND_TEXTS[micros]
+    """Return a moment as Redshift reads it: ``2026-11-23 10:41:07.123000``."""
+    second, micros = divmod(moment, 1_000_000)
+    return f"{SECOND_TEXTS[second]}{micros:06}"
 
 
 def read(text: str) -> int:
@@ -154,7 +152,9 @@ def _of_number(sign: str, whole: str, fraction: str | None) -> int:
 
 def _of_mail_date(text: str) -> int:
     """Return the moment of a date as mail and HTTP write it; raises ValueError for anything else."""
-    parts = parsedate_tz(text) if len(text) < 64 and "," in text[:4] + " " + text[:2] or text[:2].strip().isdigit() else None
+    from email.utils import parsedate_tz
+
+    parts = parsedate_tz(text) if _MAIL_DATE.match(text) and len(text) < 64 else None
     if parts is None:
         raise ValueError(f"{text!r:.80} is no time that can be read")
     year, month, day, hour, minute, second = parts[:6]

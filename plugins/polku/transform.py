@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import msgspec
-from msgspec.structs import replace
 
 from polku import buffer_files, events, moments, names, records
 from polku.batches import SOURCES, RawObject, Tally
@@ -30,9 +29,11 @@ EMPTY = b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00"
 
 _OBJECT_BYTES = 16 * 1024 * 1024
 _LEVEL = 1
+_WINDOW_LOG = 17
 _KPL_MAGIC = b"\xf3\x89\x9a\xc2"
 _NAMES_KEPT = 200_000
-_FILE_BLOCK = 8_192
+_ROWS = 500
+"""So many records are worked on at once: what they need stays in the processor's cache."""
 
 
 class Sink(Protocol):
@@ -111,13 +112,16 @@ class _Part:
     def block(self, block: records.Block) -> None:
         """Take the records of one block of a stream."""
         self._bytes += sum(map(len, block.data))
-        prefix = f"{block.shard}/"
-        data: Sequence[bytes] = block.data
-        arrivals: Sequence[int] = block.arrivals
-        prefixes = [f"{prefix}{sequence:0>56}/0000/" for sequence in block.sequences]
-        if any(record.startswith(_KPL_MAGIC) for record in data):
-            data, arrivals, prefixes = _deaggregated(block)
-        self._records(data, arrivals, prefixes, self._live, shared=self._rules.shared)
+        for start in range(0, len(block.data), _ROWS):
+            end = start + _ROWS
+            data: Sequence[bytes] = block.data[start:end]
+            arrivals: Sequence[int] = block.arrivals[start:end]
+            sequences: Sequence[str] = block.sequences[start:end]
+            if _KPL_MAGIC in b"".join(data):
+                data, arrivals, prefixes = _deaggregated(block.shard, sequences, arrivals, data)
+            else:
+                prefixes = [f"{block.shard}/{sequence.zfill(56)}/0000/" for sequence in sequences]
+            self._records(data, arrivals, prefixes, self._live, shared=self._rules.shared)
 
     def file(self, raw: RawObject, stream: BinaryIO) -> None:
         """Take the values of one file of the S3 buffer."""
@@ -129,8 +133,8 @@ class _Part:
         for found in buffer_files.cut(stream):
             if isinstance(found, buffer_files.Values):
                 self._bytes += found.size
-                for start in range(0, len(found.values), _FILE_BLOCK):
-                    values = found.values[start : start + _FILE_BLOCK]
+                for start in range(0, len(found.values), _ROWS):
+                    values = found.values[start : start + _ROWS]
                     prefixes = [f"{prefix}{number:09}/" for number in range(index, index + len(values))]
                     index += len(values)
                     self._records(values, [file.modified] * len(values), prefixes, self._still, shared=False)
@@ -289,7 +293,8 @@ class _Writer:
         if self._compress is None:
             import zstandard  # noqa: PLC0415 - DAG files import this module at every parse
 
-            self._compress = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
+            parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=_WINDOW_LOG)
+            self._compress = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
         piece = self._compress.compress(lines)
         self._rows += rows
         self.total += rows
@@ -308,17 +313,19 @@ class _Writer:
             self._give(data, rows)
 
 
-def _deaggregated(block: records.Block) -> tuple[list[bytes], list[int], list[str]]:
-    """Return a block's user records with their arrivals and positions; what the Kinesis Producer Library aggregated is taken apart."""
-    data: list[bytes] = []
-    arrivals: list[int] = []
+def _deaggregated(
+    shard: str, sequences: Sequence[str], arrivals: Sequence[int], data: Sequence[bytes]
+) -> tuple[list[bytes], list[int], list[str]]:
+    """Return the user records of some records with their arrivals and positions; what the Kinesis Producer Library aggregated is taken apart."""
+    records: list[bytes] = []
+    times: list[int] = []
     prefixes: list[str] = []
-    for sequence, arrival, record in zip(block.sequences, block.arrivals, block.data):
+    for sequence, arrival, record in zip(sequences, arrivals, data):
         for sub, user_record in enumerate(_user_records(record)):
-            data.append(user_record)
-            arrivals.append(arrival)
-            prefixes.append(f"{block.shard}/{sequence:0>56}/{sub:04}/")
-    return data, arrivals, prefixes
+            records.append(user_record)
+            times.append(arrival)
+            prefixes.append(f"{shard}/{sequence.zfill(56)}/{sub:04}/")
+    return records, times, prefixes
 
 
 def _user_records(data: bytes) -> list[bytes]:
@@ -326,10 +333,10 @@ def _user_records(data: bytes) -> list[bytes]:
     message = data[4:-16]
     if not data.startswith(_KPL_MAGIC) or hashlib.md5(message, usedforsecurity=False).digest() != data[-16:]:
         return [data]
-    from aws_kinesis_agg import kpl_pb2
+    from aws_kinesis_agg.deaggregator import messages_pb2  # its generated modules can only be imported the way that it does
     from google.protobuf.message import DecodeError
 
-    aggregated = kpl_pb2.AggregatedRecord()
+    aggregated = messages_pb2.AggregatedRecord()
     try:
         aggregated.ParseFromString(message)
     except DecodeError:
@@ -339,5 +346,7 @@ def _user_records(data: bytes) -> list[bytes]:
 
 def _fit_name(name: str) -> str:
     """Return a name that fits its column."""
-    clean = "".join(" " if ord(character) < 32 else character for character in name)
+    if name.isprintable() and len(name) < 64:
+        return name
+    clean = "".join(character if character >= " " else " " for character in name)
     return clean.encode("utf-8", "replace")[:256].decode("utf-8", "ignore")
