@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.sql.hooks.handlers import fetch_all_handler
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
-from polku import archive, connections, loads, redshift, sql, steps, tasks
+from polku import archive, connections, loads, redshift, sentry, sql, steps, tasks
 from polku.errors import RefusedLoad, SettingsError, StaleLoad, TransientError
 from polku.settings import Settings
 
@@ -141,6 +141,8 @@ class LoadOperator(_LateSqlOperator):
                 counts = "received %(received)s = loaded %(loaded)s + duplicates %(duplicates)s + quarantined %(quarantined)s"
                 self.log.info("Committed %(batch_id)s: " + counts, line)
             steps.loaded(run, [one.batch.id for one in group])
+            for one, book in zip(group, load.batches, strict=True):
+                sentry.warn_quarantine(one.batch, book.reasons, received=book.received)
             return books
         raise TransientError(f"{[one.batch.id for one in group]} were transformed anew {_STALE_TRIES} times while they were loaded")
 

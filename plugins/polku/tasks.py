@@ -40,6 +40,7 @@ def defaults(settings: Settings) -> dict[str, Any]:
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(seconds=settings.max_retry_seconds),
         "execution_timeout": timedelta(seconds=settings.task_timeout_seconds),
+        "on_execute_callback": sentry.enrich,
         "on_failure_callback": sentry.on_failure,
         "on_retry_callback": sentry.on_failure,
     }
@@ -137,6 +138,14 @@ def notify() -> dict[str, Any]:
                 sleep=time.sleep,
                 limits=slack.Limits(max_messages=settings.notify.max_messages),
             )
+        if counts.busy:
+            log.info("Another run is forwarding; this one does nothing")
+        if counts.maybe_doubled:
+            log.warning(
+                "%d messages may stand in %s twice: their first answer was lost and the channel could not be read",
+                counts.maybe_doubled,
+                settings.slack_channel,
+            )
         log.info(
             "Forwarded %d log rows to %s in %d messages%s",
             counts.forwarded,
@@ -147,7 +156,7 @@ def notify() -> dict[str, Any]:
         return asdict(counts)
 
 
-@task(trigger_rule="one_failed", retries=0, on_failure_callback=None, on_retry_callback=None)
+@task(trigger_rule="one_failed", retries=0, on_execute_callback=None, on_failure_callback=None, on_retry_callback=None)
 def turn_red_if_anything_failed() -> None:
     """Fail the run where a task failed: only leaves decide a run's state, and load goes on beside a failed lane."""
     raise AirflowFailException("A task of this run failed; its own log says why. What could be delivered was.")
