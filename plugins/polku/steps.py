@@ -274,7 +274,7 @@ def make_batch(run: Run, parts: Sequence[Part]) -> list[Due]:
     checkpoint = _settle(run)
     own = checkpoint.pending.get(run.batch.id)
     if own:
-        log.info("Committed %s; %d batches pending", run.batch, len(checkpoint.pending))
+        log.info("Made %s; %d batches are pending", run.batch, len(checkpoint.pending))
     due = [Due(run.batch.id, part.name) for part in replayed.parts] if replayed and (not own or own.held) else []
     for manifest in _pending_manifests(run, checkpoint):
         batch = Batch.parse(manifest.batch)
