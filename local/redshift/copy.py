@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from . import load_errors
-from .blocks import MAX_ROW, Blocks, escaped
+from .blocks import MAX_ROW, Blocks, UncommonError, escaped
 from .errors import RedshiftError, not_here
 from .load_errors import BadRow, Column, LoadFailed, load_failed
+from .rows import converted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .copy_command import CopyCommand
+    from .rows import Piece
     from .s3 import S3, S3Object
 
 _FAST_DELIMITERS = frozenset(range(1, 128)) - set(b"\n\r\\.0123456789abcdefghijklmnopqrstuvwxyz")
@@ -48,13 +50,14 @@ class Load:
         """
         for item in self.s3.objects(self.command):
             self._begins.append((self.rows, item))
-            first_line = self.command.ignore_header
+            line = self.command.ignore_header + 1
             try:
-                for piece, rows in self._pieces(item):
+                for piece, rows, lines in self._pieces(item):
                     send(piece)
                     self.rows += rows
+                    line += lines
             except BadRow as bad:
-                line = bad.line + 1 + self.rows - self._begins[-1][0] + first_line
+                line += bad.line
                 raise load_failed(self.table, replace(bad, line=line, file=item.url)) from None
 
     @property
@@ -67,17 +70,20 @@ class Load:
         """Whether the files' text can be handed on by the block."""
         return is_fast(self.command)
 
-    def _pieces(self, item: S3Object) -> Iterator[tuple[bytes, int]]:
-        lines = self._lines(item)
-        if self.fast:
-            blocks = Blocks(self.columns, self.command.delimiter, self.command.null, self.command.time_format, self.command.date_format)
-            for block in lines:
-                rows = blocks.check(block)
-                yield escaped(block), rows
+    def _pieces(self, item: S3Object) -> Iterator[Piece]:
+        command = self.command
+        if not self.fast:
+            yield from converted(self._lines(item), command, self.columns, b"\x01", b"\\N")
             return
-        from .rows import converted  # noqa: PLC0415
-
-        yield from converted(lines, self.command, self.columns)
+        blocks = Blocks(self.columns, command.delimiter, command.null, command.time_format)
+        null = command.null.replace(b"\\", b"\\\\")
+        for block in self._lines(item):
+            try:
+                rows = blocks.check(block)
+            except UncommonError:
+                yield from converted([block], command, self.columns, command.delimiter, null)
+            else:
+                yield escaped(block), rows, rows
 
     def _lines(self, item: S3Object) -> Iterator[bytes]:
         """Yield blocks of whole lines; the header is left out, a last line without newline is given one."""
@@ -144,7 +150,7 @@ def is_fast(command: CopyCommand) -> bool:
         and command.delimiter[0] in _FAST_DELIMITERS
         and command.null not in (b"",)
         and not command.date_format
-        and not command.time_format.lower().startswith("epoch")
+        and command.time_format.lower() in ("", "auto", "auto ignorecase")
     )
 
 

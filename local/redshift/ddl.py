@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .errors import RedshiftError, not_here, refused, syntax
-from .tokens import groups, join, solid
+from .tokens import groups, join, literal, solid
 from .types import column_type
 
 if TYPE_CHECKING:
@@ -26,11 +26,29 @@ class Storage:
     diststyle: str = ""
     sortkey: list[str] = field(default_factory=list)
     encodings: dict[str, str] = field(default_factory=dict)
+    supers: set[str] = field(default_factory=set)
+    table: str = ""
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    def after(self) -> tuple[str, ...]:
+        """
+        Return what to run when the table is made: a note for the catalog, and an index of block ranges on the sort key.
+
+        It is what Redshift's zone maps are: a range of the sort key reads few blocks.
+        """
+        encodings = ",".join(f"{name}={kind}" for name, kind in self.encodings.items())
+        values = ", ".join(literal(value) for value in (self.table, self.diststyle, self.distkey, ",".join(self.sortkey), encodings))
+        statements = [f"select pg_redshift.note_storage({values})"]
+        if self.sortkey and not any(self.kinds.get(name, "super") in ("super", "boolean") for name in self.sortkey):
+            name = self.table.rsplit(".", 1)[-1].strip('"')[:40]
+            columns = ", ".join('"' + column + '"' for column in self.sortkey)
+            statements.append(f'create index if not exists "redshift_zone_map_{name}" on {self.table} using brin ({columns}) with (autosummarize = on)')
+        return tuple(statements)
 
 
-def create_table(tokens: list[Token]) -> tuple[str, str, Storage]:
+def create_table(tokens: list[Token]) -> tuple[str, Storage]:
     """
-    Return PostgreSQL's CREATE TABLE, the table's name as it was written, and its storage.
+    Return PostgreSQL's CREATE TABLE, and how Redshift would store the table.
 
     Raises:
         RedshiftError: For what Redshift refuses and what we cannot do.
@@ -54,7 +72,7 @@ def create_table(tokens: list[Token]) -> tuple[str, str, Storage]:
     if "#" in name and "temporary" not in head:
         head.insert(1, "temporary")
     head.append(name)
-    storage = Storage()
+    storage = Storage(table=name)
     columns: list[str] = []
     if at < len(s) and s[at].key == "(":
         parts, end = groups(s, at)
@@ -67,10 +85,10 @@ def create_table(tokens: list[Token]) -> tuple[str, str, Storage]:
     text = " ".join(head) + (f" ({', '.join(columns)})" if columns else "")
     if at < len(s) and s[at].key == "AS":
         start = next(i for i, t in enumerate(tokens) if t is s[at])
-        return f"{text} {join(tokens[start:])}", name, storage
+        return f"{text} {join(tokens[start:])}", storage
     if at < len(s):
         raise syntax(s[at].text)
-    return text, name, storage
+    return text, storage
 
 
 def _definitions(parts: list[list[Token]]) -> bool:
@@ -125,6 +143,9 @@ def _column(part: list[Token], table: str, storage: Storage, required: set[str])
     name = part[0].text
     kind, at = column_type(part, 1, f"{table.rsplit('.', 1)[-1]}.{part[0].name}")
     words = [name, kind]
+    storage.kinds[part[0].name] = kind
+    if kind == "super":
+        storage.supers.add(part[0].name)
     while at < len(part):
         key = part[at].key
         following = part[at + 1].key if at + 1 < len(part) else ""

@@ -9,7 +9,7 @@ from . import ddl, expressions, refusals
 from .copy import is_fast
 from .copy_command import CopyCommand, parse_copy
 from .errors import RedshiftError, not_here, refused, syntax
-from .tokens import join, literal, solid, statements
+from .tokens import join, solid, statements
 
 if TYPE_CHECKING:
     from .tokens import Token
@@ -22,9 +22,10 @@ class Plan:
 
     Args:
         sql: What PostgreSQL gets; "" means nothing (an empty statement).
-        kind: "plain", "copy", "truncate" (commits), "begin", "end", or "none" (a statement that changes nothing here).
+        kind: "plain", "copy", "truncate" (commits), "table" (a CREATE TABLE), "begin", "end", or "none" (a statement that changes nothing here).
         tag: CommandComplete's tag, where it is not PostgreSQL's own.
         copy: The COPY from S3.
+        after: Statements of our own to run once it is done, in the same transaction.
         refusal: Why it is not run; PostgreSQL is made to fail in its place.
     """
 
@@ -33,24 +34,31 @@ class Plan:
     tag: str = ""
     copy: CopyCommand | None = None
     refusal: RedshiftError | None = None
+    after: tuple[str, ...] = ()
 
 
-def plans(sql: str) -> list[Plan]:
-    """Return a plan for each statement of a text; refusals are in the plans, nothing is raised."""
-    return [_plan(tokens) for tokens in statements(sql)]
+def plans(sql: str, supers: set[str]) -> list[Plan]:
+    """
+    Return a plan for each statement of a text; refusals are in the plans, nothing is raised.
+
+    Args:
+        sql: One message's text.
+        supers: Names of SUPER columns, which paths may navigate into; those of a CREATE TABLE are added.
+    """
+    return [_plan(tokens, supers) for tokens in statements(sql)]
 
 
-def _plan(tokens: list[Token]) -> Plan:
+def _plan(tokens: list[Token], supers: set[str]) -> Plan:
     try:
         refusals.check(tokens)
-        return _rewritten(tokens)
+        return _rewritten(tokens, supers)
     except RedshiftError as error:
         return Plan("", refusal=error)
     except IndexError:
         return Plan("", refusal=RedshiftError("syntax error at end of input", "42601"))
 
 
-def _rewritten(tokens: list[Token]) -> Plan:  # noqa: C901, PLR0911, PLR0912
+def _rewritten(tokens: list[Token], supers: set[str]) -> Plan:  # noqa: C901, PLR0911, PLR0912
     s = solid(tokens)
     first, second = s[0].key, s[1].key if len(s) > 1 else ""
     for token in s:
@@ -60,7 +68,7 @@ def _rewritten(tokens: list[Token]) -> Plan:  # noqa: C901, PLR0911, PLR0912
         command = parse_copy(tokens)
         return Plan(command.target_sql(as_it_is=is_fast(command)), "copy", "COPY", copy=command)
     if first == "CREATE":
-        return _create(tokens, s)
+        return _create(tokens, s, supers)
     if first == "ALTER":
         if second != "TABLE":
             return _alter_other(tokens, s)
@@ -88,9 +96,11 @@ def _rewritten(tokens: list[Token]) -> Plan:  # noqa: C901, PLR0911, PLR0912
     if first == "EXPLAIN":
         if second in ("ANALYZE", "("):
             raise syntax(s[1].text)
-        expressions.rewrite(tokens)
+        expressions.rewrite(tokens, supers)
         return Plan(join(tokens))
-    expressions.rewrite(tokens)
+    if first == "DELETE":
+        _check_delete(s)
+    expressions.rewrite(tokens, supers)
     return Plan(join(tokens))
 
 
@@ -99,20 +109,19 @@ def _nothing(tag: str) -> Plan:
     return Plan("set local redshift.nothing = ''", "none", tag)
 
 
-def _create(tokens: list[Token], s: list[Token]) -> Plan:
+def _create(tokens: list[Token], s: list[Token], supers: set[str]) -> Plan:
     keys = [t.key for t in s[:5]]
     if "TABLE" in keys[:4]:
         query = _query_of(tokens)
-        expressions.rewrite(query)
-        text, _, _ = ddl.create_table(tokens)
-        return Plan(text)
-    expressions.rewrite(tokens)
+        expressions.rewrite(query, supers)
+        text, storage = ddl.create_table(tokens)
+        supers |= storage.supers
+        return Plan(text, "table", after=storage.after())
+    expressions.rewrite(tokens, supers)
     if "VIEW" in keys:
-        text = join(tokens)
-        schema_binding = [t.key for t in s[-4:]]
-        if schema_binding == ["WITH", "NO", "SCHEMA", "BINDING"]:
+        if [t.key for t in s[-4:]] == ["WITH", "NO", "SCHEMA", "BINDING"]:
             raise not_here("WITH NO SCHEMA BINDING")
-        return Plan(text)
+        return Plan(join(tokens))
     if "SCHEMA" in keys:
         if "QUOTA" in [t.key for t in s]:
             raise not_here("CREATE SCHEMA QUOTA")
@@ -134,6 +143,17 @@ def _alter_other(tokens: list[Token], s: list[Token]) -> Plan:
     if s[1].key in ("SCHEMA",):
         return Plan(join(tokens))
     raise not_here(f"ALTER {s[1].text.upper()}")
+
+
+def _check_delete(s: list[Token]) -> None:
+    """DELETE takes no alias for its table, and may leave FROM out."""
+    at = 2 if s[1].key == "FROM" else 1
+    if at == 1:
+        s[0].text += " from"
+    while at + 1 < len(s) and s[at + 1].key == ".":
+        at += 2
+    if at + 1 < len(s) and s[at + 1].key not in ("WHERE", "USING"):
+        raise syntax(s[at + 1].text)
 
 
 def _lock(s: list[Token]) -> str:
@@ -183,8 +203,3 @@ def _set(tokens: list[Token], s: list[Token]) -> Plan:
 def poison(number: int) -> str:
     """Return SQL that PostgreSQL refuses in a way that we know again: in its place the client sees our refusal."""
     return f"redshift_refusal_{number}"
-
-
-def quoted(value: str) -> str:
-    """Return a string as SQL."""
-    return literal(value)

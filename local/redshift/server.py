@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-_LAYOUT = "1"
-"""Version of the SQL in ``sql/``: a data folder of another layout is made anew."""
-
 _LOGIN_SECONDS = 60
 _ROLE_SETTINGS = {
     "default_transaction_isolation": "repeatable read",  # the nearest to Redshift's snapshot isolation
@@ -65,6 +62,7 @@ class RedshiftServer:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._admin: Any = None
+        self._supers: set[str] = set()
         self._closing = threading.Event()
 
     def __enter__(self) -> RedshiftServer:
@@ -138,17 +136,14 @@ class RedshiftServer:
     # -- the database
 
     def _prepare(self) -> None:
+        """Make the Redshift side's database; one that another version of ``sql/`` has made is made anew."""
         from psycopg import sql  # noqa: PLC0415
 
+        layout = "layout " + hashlib.sha256("".join(_bootstrap_files()).encode()).hexdigest()[:16]
+
         with self._postgres.connect("postgres") as admin:
-            there = admin.execute("select 1 from pg_database where datname = %s", (self.database,)).fetchone()
-            if there:
-                with self._postgres.connect(self.database) as inside:
-                    made = inside.execute("select obj_description(oid, 'pg_database') from pg_database where datname = current_database()").fetchone()
-                    found = inside.execute(
-                        "select description from pg_shdescription as s inner join pg_database as d on d.oid = s.objoid where d.datname = current_database()"
-                    ).fetchone()
-                    there = bool(made is not None and found and found[0] == f"layout {_LAYOUT}")
+            found = admin.execute("select shobj_description(oid, 'pg_database') from pg_database where datname = %s", (self.database,)).fetchone()
+            there = found is not None and found[0] == layout
             if not there:
                 name, user = sql.Identifier(self.database), sql.Identifier(self.user)
                 admin.execute(sql.SQL("drop database if exists {}").format(name))
@@ -159,16 +154,16 @@ class RedshiftServer:
                 admin.execute(sql.SQL("create database {} owner {}").format(name, user))
                 with self._postgres.connect(self.database) as inside:
                     self._bootstrap(inside)
-                admin.execute(sql.SQL("comment on database {} is {}").format(name, sql.Literal(f"layout {_LAYOUT}")))
+                admin.execute(sql.SQL("comment on database {} is {}").format(name, sql.Literal(layout)))
         self._admin = self._postgres.connect(self.database)
+        found = self._admin.execute("select distinct attname from pg_attribute where atttypid = 4000 and attnum > 0 and not attisdropped")
+        self._supers = {str(row[0]) for row in found.fetchall()}
 
     def _bootstrap(self, inside: Any) -> None:
         inside.execute("set allow_system_table_mods = on")
         inside.execute("set check_function_bodies = off")
-        folder = resources.files(__package__) / "sql"
-        for file in sorted(folder.iterdir(), key=lambda f: f.name):
-            if file.name.endswith(".sql"):
-                inside.execute(file.read_text(encoding="utf-8"))
+        for text in _bootstrap_files():
+            inside.execute(text)
 
     def _remember_load_error(self, row: dict[str, Any]) -> None:
         names = ", ".join(row)
@@ -271,7 +266,7 @@ class RedshiftServer:
         with self._lock:
             self._sockets.add(backend)
         try:
-            Session(client, backend, Services(self._s3, self.faults, self._remember_load_error), name).run(kept)
+            Session(client, backend, Services(self._s3, self.faults, self._remember_load_error, self._supers), name).run(kept)
         finally:
             with self._lock:
                 self._sockets.discard(backend)
@@ -297,6 +292,11 @@ class RedshiftServer:
         inner = hashlib.md5((self.password + user).encode(), usedforsecurity=False).hexdigest().encode()
         expected = b"md5" + hashlib.md5(inner + salt, usedforsecurity=False).hexdigest().encode()
         return hmac.compare_digest(answer, expected)
+
+
+def _bootstrap_files() -> list[str]:
+    folder = resources.files(__package__) / "sql"
+    return [file.read_text(encoding="utf-8") for file in sorted(folder.iterdir(), key=lambda f: f.name) if file.name.endswith(".sql")]
 
 
 def _read_startup(client: socket.socket) -> bytes:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _READ = 1 << 18
 _FRAME = 1 << 18
 _OWN = "redshift_own"
+_SPECIAL = ("copy", "truncate", "table")
+"""Kinds of plan that something of ours comes before or after."""
+
 _NOTHING = "set local redshift.nothing = ''"
 
 
@@ -77,6 +80,7 @@ class Services:
     s3: S3
     faults: Faults
     remember_load_error: Callable[[dict[str, Any]], None]
+    supers: set[str]
 
 
 class Session:
@@ -225,13 +229,13 @@ class Session:
         return fault
 
     def _on_query(self, sql: str) -> None:
-        found = plans(sql)
+        found = plans(sql, self._services.supers)
         fault = self._fault(sql)
         if fault and fault.kind == "error":
             found, fault = [Plan("", refusal=RedshiftError(fault.message, fault.code))], None
         if len(found) == 1:
             self._run_simple(found[0], fault)
-        elif any(plan.kind in ("copy", "truncate", "none") or plan.refusal for plan in found):
+        elif any(plan.kind in (*_SPECIAL, "none") or plan.refusal for plan in found):
             self._on_several(found, fault)
         else:
             for plan in found:
@@ -242,7 +246,7 @@ class Session:
 
     def _run_simple(self, plan: Plan, fault: Fault | None, *, one_of_many: bool = False) -> bool:
         """Run one statement as a query of its own; return whether it came to its end, where that is waited for."""
-        special = plan.kind in ("copy", "truncate")
+        special = plan.kind in _SPECIAL
         sql = self._poison(plan.refusal) if plan.refusal else plan.sql
         step = Step(b"C", plan, fault)
         if plan.kind == "copy":
@@ -283,7 +287,7 @@ class Session:
         end = body.index(b"\0")
         name = body[:end]
         sql, at = wire.text(body, end + 1)
-        found = plans(sql)
+        found = plans(sql, self._services.supers)
         if len(found) > 1:
             plan = Plan("", refusal=RedshiftError("cannot insert multiple commands into a prepared statement", "42601"))
         else:
@@ -300,7 +304,7 @@ class Session:
             self._forward(b"P", b"\0" + text.encode() + b"\0\0\0", b"1")
             return
         step = Step(b"CIs", plan, fault)
-        if plan.kind in ("copy", "truncate"):
+        if plan.kind in _SPECIAL:
             self._settle()
             if self._skipping:
                 return
@@ -310,7 +314,7 @@ class Session:
             return
         self._steps.append(step)
         self._send(wire.message(b"E", body))
-        if plan.kind in ("copy", "truncate"):
+        if plan.kind in _SPECIAL:
             self._send(wire.message(b"H"))
             self._until_done(step)
             if not step.failed:
@@ -346,6 +350,8 @@ class Session:
         plan = step.plan
         if plan is not None and plan.kind == "truncate" and self._status == b"T":
             self._own_rows("commit", simple=simple)
+        for sql in plan.after if plan is not None else ():
+            self._own_rows(sql, simple=simple)
         if step.load is not None:
             self._own_rows(f"select set_config('redshift.copy_count', '{step.load.rows}', false)", simple=simple)
 

@@ -52,9 +52,10 @@ def meaning(error: Exception) -> PolkuError:
     """
     fields: dict[str, Any] = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     code, text = str(fields.get("C", "")), str(fields.get("M", "")) or str(error)
+    told = f"{text}\n{fields.get('D', '')}"  # compute nodes put the value that a cast could not read into the detail
     for word, kind in _OURS.items():
-        if word in text:
-            return kind(text[text.index(word) :].rstrip('"'))
+        if word in told:
+            return kind(told[told.index(word) :].split("\n")[0].rstrip('"'))
     if text.lower().startswith(_LOAD_FAILED) or code.startswith(_CONTENT_CLASSES):
         return RefusedLoad(f"{code} {text}")
     if code.startswith(_PERSON_CLASSES):
