@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redshift_connector
 
+from local.aws import AwsServer
 from local.redshift import RedshiftServer
 from tests.sql.warehouse import Warehouse
 
@@ -16,10 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+BUCKET = "polku-sql"
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[RedshiftServer]:
+def aws() -> Iterator[AwsServer]:
+    """S3 on loopback, for COPY."""
+    with AwsServer() as aws:
+        aws.create(bucket=BUCKET)
+        yield aws
+
+
+@pytest.fixture(scope="session")
+def server(aws) -> Iterator[RedshiftServer]:
     """A Redshift on loopback."""
-    with RedshiftServer() as server:
+    with RedshiftServer(s3_endpoint=aws.url) as server:
         yield server
 
 
@@ -49,6 +62,23 @@ def warehouse(empty_warehouse) -> Warehouse:
     """A schema as polku_migrate leaves it."""
     empty_warehouse.migrate()
     return empty_warehouse
+
+
+@pytest.fixture
+def put_staged(aws):
+    """Put staged objects and the manifest that names them into S3; return the manifest's address."""
+
+    def put_staged(name, *objects):
+        s3 = aws.client("s3")
+        entries = []
+        for number, data in enumerate(objects):
+            key = f"staged/{name}/{number}.zst"
+            s3.put_object(Bucket=BUCKET, Key=key, Body=data)
+            entries.append({"url": f"s3://{BUCKET}/{key}", "mandatory": True})
+        s3.put_object(Bucket=BUCKET, Key=f"load/{name}.manifest", Body=json.dumps({"entries": entries}).encode())
+        return f"s3://{BUCKET}/load/{name}.manifest"
+
+    return put_staged
 
 
 @pytest.fixture

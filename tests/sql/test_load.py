@@ -242,6 +242,14 @@ def test_a_row_of_another_batch_is_refused(warehouse):
         warehouse.run(foreign)
 
 
+def test_a_row_that_came_twice_is_refused(warehouse):
+    """A copy is known by its position; two rows at one would both be taken for the duplicate of the other."""
+    with pytest.raises(Exception, match=f"PositionMismatch: 1 positions hold two staged rows, e.g. in {batch_id('server', 1)}"):
+        warehouse.load("server", [Batch(number=1, copies=(Copy(id="m"), Copy(id="m")))])
+
+    assert not any(warehouse.snapshot().values())
+
+
 def test_books_that_do_not_balance_are_refused(warehouse):
     """Received = loaded + duplicates + quarantined, always."""
     statements = warehouse.load_statements("server", [Batch(number=1, copies=(Copy(id="m"),))])

@@ -6,12 +6,13 @@ select
     l.quarantine_level as level,
     'Quarantined ' || cast(l.quarantined as varchar) || ' of ' || cast(l.received as varchar)
     || ' events of ' || l.batch_id || ': '
-    || translate(l.reasons, '{}"', '') as message,
-    object(
-        'source', l.source,
-        'received', l.received,
-        'quarantined', l.quarantined,
-        'reasons', json_parse(l.reasons)
+    || left(translate(l.reasons, '{}"', ''), 3000) as message,
+    json_parse(
+        '{"source": "' || l.source || '"'
+        || ', "received": ' || cast(l.received as varchar)
+        || ', "quarantined": ' || cast(l.quarantined as varchar)
+        || ', "reasons": ' || l.reasons
+        || '}'
     ) as context,
     l.batch_id
 from loading as l

@@ -6,11 +6,12 @@ select
     'WARNING' as level,
     'Conflicting duplicates: ' || cast(k.conflicting as varchar) || ' of ' || cast(k.received as varchar)
     || ' events of ' || k.batch_id || ' repeat a messageId with other contents' as message,
-    object(
-        'source', k.source,
-        'received', k.received,
-        'duplicates', k.duplicates,
-        'conflicting', k.conflicting
+    json_parse(
+        '{"source": "' || k.source || '"'
+        || ', "received": ' || cast(k.received as varchar)
+        || ', "duplicates": ' || cast(k.duplicates as varchar)
+        || ', "conflicting": ' || cast(k.conflicting as varchar)
+        || '}'
     ) as context,
     k.batch_id
 from book as k

@@ -7,10 +7,7 @@ select
     'Gap before ' || k.batch_id || ': the stream dropped records that nobody had read, '
     || case when k.gap_seconds > 0 then 'up to ' || cast(k.gap_seconds as varchar) || ' s of arrivals' else 'nobody can tell how many' end
         as message,
-    object(
-        'source', k.source,
-        'gap_seconds', k.gap_seconds
-    ) as context,
+    json_parse('{"source": "' || k.source || '", "gap_seconds": ' || cast(k.gap_seconds as varchar) || '}') as context,
     k.batch_id
 from book as k
 where
