@@ -36,7 +36,7 @@ def server(aws) -> Iterator[RedshiftServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def connect(server):
     """Open a connection as Airflow's hook does."""
 
@@ -49,7 +49,7 @@ def connect(server):
 
 
 @pytest.fixture
-def empty_warehouse(connect) -> Iterator[Warehouse]:
+def new_warehouse(connect) -> Iterator[Warehouse]:
     """A schema that is not there yet."""
     made = Warehouse(connect, f"polku_{secrets.token_hex(4)}")
     yield made
@@ -57,11 +57,19 @@ def empty_warehouse(connect) -> Iterator[Warehouse]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def _migrated(connect) -> Iterator[Warehouse]:
+    made = Warehouse(connect, f"polku_{secrets.token_hex(4)}")
+    made.migrate()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def warehouse(empty_warehouse) -> Warehouse:
-    """A schema as polku_migrate leaves it."""
-    empty_warehouse.migrate()
-    return empty_warehouse
+def warehouse(_migrated) -> Warehouse:
+    """A schema as polku_migrate leaves it: made once, emptied for each test."""
+    _migrated.empty()
+    return _migrated
 
 
 @pytest.fixture

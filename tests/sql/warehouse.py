@@ -27,6 +27,8 @@ COLUMNS = (
     "position", "repairs",
 )  # fmt: skip
 STATE = ("server", "client", "duplicate", "user_name", "log", "batch", "rejected")
+CLEAR = "drop table if exists loading, staged, neighbour, judged, naming, book"
+"""In production each load has a session of its own; here one session after another would take most of the time."""
 
 _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(SQL), undefined=jinja2.StrictUndefined, autoescape=False)
 
@@ -162,12 +164,13 @@ class Warehouse:
     def __init__(self, connect: Callable[[], Any], schema: str) -> None:
         self.connect = connect
         self.schema = schema
-        self._reader = connect()
+        self._reader, self._loader = connect(), connect()
         self._loads = itertools.count()
 
     def close(self) -> None:
-        """End its connection."""
+        """End its connections."""
         self._reader.close()
+        self._loader.close()
 
     def run(self, statements: Iterable[str], *, connection: Any = None) -> list[tuple[Any, ...]]:
         """Run statements in one transaction as Airflow's hook does, commit, and return the rows of the last."""
@@ -218,7 +221,7 @@ class Warehouse:
             copy: The statement that fills staged; by default an INSERT of the batches' copies in the place of COPY.
             changed: Fields of ``Load`` that shall differ from what the batches would give.
         """
-        return self.run(self.load_statements(source, batches, copy=copy, **changed))
+        return self.run([CLEAR, *self.load_statements(source, batches, copy=copy, **changed)], connection=self._loader)
 
     def load_statements(self, source: str, batches: Sequence[Batch], *, copy: str | None = None, **changed: Any) -> list[str]:
         """Return the statements of a load."""
