@@ -19,7 +19,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
@@ -27,6 +27,8 @@ from local.redshift import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from tests.crash.workers import Worker
 
 LOOPBACK = "127.0.0.1"
 
@@ -53,6 +55,7 @@ class Request:
         label: What it is, without anything that differs from run to run: ``PUT state/server/checkpoint.json``.
         number: How often this worker has made a request with this label, this one included.
         write: Whether it may change something.
+        by: The worker itself.
     """
 
     worker: str
@@ -60,6 +63,7 @@ class Request:
     label: str
     number: int
     write: bool
+    by: Worker = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.worker}: {self.server} {self.label}" + (f" #{self.number}" if self.number > 1 else "")
@@ -74,12 +78,12 @@ class Doors:
     The doors of one worker: one a server.
 
     Args:
-        worker: Its name.
+        worker: Who comes in by them.
         servers: Where the servers are, by name.
         judge: Asked about each request, in the thread of its connection; may wait as long as it likes.
     """
 
-    def __init__(self, worker: str, servers: Mapping[str, tuple[str, int]], judge: Judge) -> None:
+    def __init__(self, worker: Worker, servers: Mapping[str, tuple[str, int]], judge: Judge) -> None:
         self.worker = worker
         self._judge = judge
         self._lock = threading.Lock()
@@ -143,7 +147,7 @@ class Doors:
         with self._lock:
             self._counts[server, label] += 1
             number = self._counts[server, label]
-        return Request(self.worker, server, label, number, write)
+        return Request(self.worker.name, server, label, number, write, self.worker)
 
     def ask(self, side: Side, request: Request) -> bytes | None:
         """Return an answer to give in place of the server's, None to go on; raises where the connection is to be reset."""

@@ -16,6 +16,7 @@ from tests.crash.world import Abandoned, Findings, World
 
 if TYPE_CHECKING:
     from tests.crash.proxy import Side, Verdict
+    from tests.crash.workers import Worker
     from tests.crash.world import Stack
 
 FAULTS = {
@@ -97,7 +98,8 @@ def perform(stack: Stack, trial: Trial) -> Findings:
     if not fault.met:
         raise LookupError(f"{trial} was not met")
     world.judge = lambda _side, _request: None
-    world.put(trial.source, "late")
+    if not retry:
+        world.put(trial.source, "late")  # producers go on
     world.calm(trial.source)
     findings = world.findings(trial.source)
     world.close()
@@ -112,7 +114,7 @@ class _Fault:
         self.met = False
         self._lock = threading.Lock()
         self._release = threading.Event()
-        self._held = threading.Event()
+        self.holding: Worker | None = None
         self._owed: dict[Request, float] = {}
 
     def judge(self, side: Side, request: Request) -> Verdict:
@@ -122,7 +124,7 @@ class _Fault:
         if side != wanted or not self._first(request):
             return None
         if self.trial.fault.startswith("killed"):
-            self.world.living[request.worker].kill()
+            request.by.kill()
             return CUT
         return _ERRORS[request.server] if self.trial.fault == "refused" else CUT
 
@@ -142,29 +144,24 @@ class _Fault:
         if side == "before" and self._first(request):
             with self._lock:
                 del self._owed[request]
-            self._held.set()
+            self.holding = request.by
+            self.holding.given_up.set()
             self._release.wait(100)
         return None
 
     def give_up(self) -> None:
         """Run, with a try that is given up while its request is held, and let that one go once the run is over, or waits for it."""
-        world, source = self.world, self.trial.source
-        whole = threading.Thread(target=self._run_all, args=(world, source), daemon=True)
+        whole = threading.Thread(target=lambda: (self.world.run(self.trial.source), self.world.notify()), daemon=True)
         whole.start()
         while whole.is_alive() and not self._blocked():
             whole.join(0.02)
         self._release.set()
         whole.join(100)
-        if world.abandoned:
-            world.abandoned.result()
-
-    def _run_all(self, world: World, source: str) -> None:
-        world.give_up_when = self._held
-        world.run(source)
-        world.notify()
+        if self.holding:
+            self.holding.result()
 
     def _blocked(self) -> bool:
         """Tell whether Redshift has owed somebody an answer for long while our request is held."""
         with self._lock:
             waiting = [since for request, since in self._owed.items() if request.server == "redshift"]
-        return self._held.is_set() and any(time.monotonic() - since > _BLOCKED_SECONDS for since in waiting)
+        return self.holding is not None and any(time.monotonic() - since > _BLOCKED_SECONDS for since in waiting)

@@ -61,14 +61,19 @@ class Worker:
 
     Args:
         name: Its step, with what tells it from its like: "drain shards-0".
+        number: Grows with every worker.
         log: What it logged.
+
+    ``given_up`` is set by who decides that Airflow has lost this try, which lives on.
     """
 
     name: str
+    number: int
     log: Path
     pid: int = 0
     born: threading.Event = field(default_factory=threading.Event)
     gone: threading.Event = field(default_factory=threading.Event)
+    given_up: threading.Event = field(default_factory=threading.Event)
     status: int = 0
     killed: bool = False
 
@@ -157,13 +162,18 @@ class Nursery:
         self._lines.close()
         self._control.close()
 
-    def fork(self, name: str, call: Call, env: dict[str, str]) -> Worker:
-        """Start a worker."""
+    def worker(self, name: str) -> Worker:
+        """Return a worker that is not born yet."""
         with self._lock:
             self._count += 1
             number = self._count
-            worker = self._workers[number] = Worker(name=name, log=self.folder / f"{number:06d}-{name.replace(' ', '-')}.log")
-            order = {"id": number, "log": str(worker.log), "env": env, "call": call.__dict__}
+        return Worker(name=name, number=number, log=self.folder / f"{number:06d}-{name.replace(' ', '-')}.log")
+
+    def fork(self, worker: Worker, call: Call, env: dict[str, str]) -> Worker:
+        """Start a worker."""
+        order = {"id": worker.number, "log": str(worker.log), "env": env, "call": call.__dict__}
+        with self._lock:
+            self._workers[worker.number] = worker
             self._control.sendall(json.dumps(order).encode() + b"\n")
         return worker
 
@@ -244,16 +254,21 @@ def _live(order: dict[str, Any]) -> None:
 
 def _warm_up() -> None:
     """Import all that a step imports, without talking to anybody: no server has been asked for yet."""
+    import functools
     import gc
 
     import polku_events
     import polku_migrate  # noqa: F401
     import redshift_connector  # noqa: F401
     import zstandard  # noqa: F401
+    from botocore.loaders import JSONFileLoader
 
     from polku import connections
     from polku.settings import Settings
 
+    # botocore reads its descriptions of services anew in every session: half of what a step costs. They are read once here.
+    JSONFileLoader.load_file = functools.lru_cache(maxsize=None)(JSONFileLoader.load_file)
+    JSONFileLoader.__hash__, JSONFileLoader.__eq__ = (lambda _: 0), (lambda _, __: True)
     settings = Settings.from_env(os.environ)
     client = connections.s3(settings)
     connections.streams(settings)

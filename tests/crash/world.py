@@ -137,7 +137,7 @@ class Stack:
         }
 
     def _migrate(self) -> None:
-        outcome = self.nursery.fork("migrate", Call("migrate"), {}).result()
+        outcome = self.nursery.fork(self.nursery.worker("migrate"), Call("migrate"), {}).result()
         if outcome["state"] != "success":
             raise RuntimeError(f"polku_migrate: {outcome}")
 
@@ -200,11 +200,9 @@ class World:
         self.name = f"crash-{uuid.uuid4().hex[:12]}"
         self.judge: Callable[[Side, Request], Verdict] = lambda _side, _request: None
         self.sent = {"server": Sent(), "client": Sent()}
-        self.living: dict[str, Worker] = {}
-        self.logs: list[Path] = []
+        self.living: dict[int, Worker] = {}
+        self.working: dict[int, Worker] = {}
         self.env: dict[str, str] = {}
-        self.give_up_when = threading.Event()
-        self.abandoned: Worker | None = None
         self._names = itertools.count()
         self._minute = itertools.count()
         self.start = datetime.now(timezone.utc).replace(second=0, microsecond=0) - timedelta(days=1)
@@ -271,18 +269,16 @@ class World:
 
     def attempt(self, call: Call, name: str = "") -> Worker:
         """Start one try of a step, behind doors of its own, and return it at once."""
-        name = name or call.step
-        doors = Doors(name, self.stack.addresses, self._ask)
+        worker = self.stack.nursery.worker(name or call.step)
+        doors = Doors(worker, self.stack.addresses, self._ask)
         env = {**self.env, **self.stack.env_of(doors.ports), "POLKU_BUCKET": self.name, "CRASH_NAME": self.name}
-        worker = self.stack.nursery.fork(name, call, env)
-        self.living[name] = worker
-        self.logs.append(worker.log)
+        self.living[worker.number] = worker
+        self.stack.nursery.fork(worker, call, env)
 
         def tidy() -> None:
             worker.gone.wait()
             doors.close()
-            if self.living.get(name) is worker:
-                del self.living[name]
+            del self.living[worker.number]
 
         threading.Thread(target=tidy, name="tidy", daemon=True).start()
         return worker
@@ -295,8 +291,10 @@ class World:
         outcome: dict[str, Any] = {}
         for number in range(1, TRIES + 1):
             worker = self.attempt(Call(**{**call.__dict__, "number": number}), name)
-            if self.abandoned is None and self._is_given_up(worker):
-                self.abandoned = worker
+            self.working[threading.get_ident()] = worker
+            while not worker.gone.wait(0.01) and not worker.given_up.is_set():
+                pass
+            if worker.given_up.is_set():
                 continue
             outcome = worker.result()
             if outcome["state"] == "killed" and not retry:
@@ -304,13 +302,6 @@ class World:
             if outcome["state"] in {"success", "skipped", "failed"}:
                 return outcome
         return {**outcome, "state": "failed"}
-
-    def _is_given_up(self, worker: Worker) -> bool:
-        """Wait for the worker's end, or until it is said that this try is given up and lives on."""
-        while not worker.gone.wait(0.01):
-            if self.give_up_when.is_set():
-                return True
-        return False
 
     def run(self, source: str, at: str = "", *, retry: bool = True, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """
