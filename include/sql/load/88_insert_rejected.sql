@@ -12,14 +12,14 @@ from (
         cast('' as varchar(64)) as batch_id,
         cast('' as varchar(64)) as reason,
         0 as events
-    {% for b in load.batches %}
-        {% for reason, events in b.reasons.items() %}
+    {%- for b in load.batches %}
+        {%- for reason, events in b.reasons.items() %}
             union all
             select
                 '{{ b.id }}' as batch_id,
                 '{{ reason }}' as reason,
                 {{ events }} as events
-        {% endfor %}
-    {% endfor %}
+        {%- endfor %}
+    {%- endfor %}
 ) as r
 inner join loading as l on r.batch_id = l.batch_id
