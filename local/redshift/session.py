@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _READ = 1 << 18
 _FRAME = 1 << 18
 _OWN = "redshift_own"
+_OWN_COPY = "redshift_own_copy"
 _SPECIAL = ("copy", "truncate", "table")
 """Kinds of plan that something of ours comes before or after."""
 
@@ -309,7 +310,11 @@ class Session:
             if self._skipping:
                 return
             if plan.kind == "copy":
-                self._prepare_copy(step, plan.sql, simple=False)
+                text = self._prepare_copy(step, plan.sql, simple=False)
+                if text != plan.sql:  # only now are the columns known: it runs in a portal of ours
+                    self._steps.extend([Step(b"3", own=True), Step(b"1", own=True), Step(b"2", own=True)])
+                    self._send(wire.prepared(_OWN_COPY, text))
+                    body = _OWN_COPY.encode() + b"\0\0\0\0\0"
         if self._skipping:
             return
         self._steps.append(step)
@@ -319,6 +324,7 @@ class Session:
             self._until_done(step)
             if not step.failed:
                 self._run_after(step, simple=False)
+
 
     def _settle(self) -> None:
         """Wait for what PostgreSQL owes us, so that we know whether it skips."""

@@ -7,7 +7,7 @@ Facts from https://www.postgresql.org/docs/16/protocol-message-formats.html
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 SSL_REQUEST = 80877103
 GSS_REQUEST = 80877104
@@ -121,6 +121,12 @@ def run_named(name: str, sql: str) -> bytes:
     )
 
 
+def prepared(name: str, sql: str) -> bytes:
+    """Return the messages that bind one statement to a portal of its own, in the place of an earlier one of that name."""
+    key = name.encode() + b"\0"
+    return message(b"C", b"S" + key) + parse(name, sql) + message(b"B", key + key + b"\0\0" * 3)
+
+
 def data_row(body: bytes) -> list[str | None]:
     """Return the fields of a DataRow whose columns are in text format."""
     count = _SHORT.unpack_from(body, 0)[0]
@@ -135,8 +141,3 @@ def data_row(body: bytes) -> list[str | None]:
             fields.append(body[at : at + length].decode())
             at += length
     return fields
-
-
-def copy_data(blocks: Iterable[bytes]) -> bytes:
-    """Return these bytes as CopyData messages."""
-    return b"".join(message(b"d", block) for block in blocks)
