@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _RECORDS = 200
+_AGGREGATED = 12
 _TRIES = 8
 
 
@@ -125,9 +126,10 @@ def _aggregated(records: Iterable[bytes]) -> Iterable[bytes]:
     """Yield records as the Kinesis Producer Library packs them."""
     from aws_kinesis_agg.aggregator import RecordAggregator
 
-    aggregator = RecordAggregator(max_size=20_000)
-    for data in records:
-        if full := aggregator.add_user_record(secrets.token_hex(8), data):
+    aggregator = RecordAggregator()
+    for number, data in enumerate(records, 1):
+        full = aggregator.add_user_record(secrets.token_hex(8), data) or (aggregator.clear_and_get() if number % _AGGREGATED == 0 else None)
+        if full:
             yield full.get_contents()[2]
     if rest := aggregator.clear_and_get():
         yield rest.get_contents()[2]
