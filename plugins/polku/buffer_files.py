@@ -65,12 +65,12 @@ def cut(stream: BinaryIO) -> Iterator[Values | Unreadable]:
         stream: The file's bytes; read in pieces, so that a file of any size takes some 40 MB of memory at most.
     """
     source = _Text(_decompressed(stream))
-    if not source.more():
-        if source.damage:
-            yield source.damage
-        return
-    first = source.buffer.lstrip(_WHITE)[:1]
-    if first not in (b"{", b"["):
+    while not source.buffer and source.more():
+        source.buffer = source.buffer.lstrip(_WHITE)
+    first = source.buffer[:1]
+    if not first:
+        yield Values([], source.take())
+    elif first not in (b"{", b"[") or b"\0" in source.buffer[:2]:
         yield from _not_json(source)
     elif _is_lines(source):
         yield from _lines(source)
@@ -136,27 +136,41 @@ def _plain(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _gunzipped(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what the members of a gzip file hold; zeros after the last one are padding."""
     inflate = zlib.decompressobj(wbits=31)
     while data:
+        before = inflate.copy()
         try:
             chunk = inflate.decompress(data, _CHUNK)
         except zlib.error as error:
+            yield from _salvaged(before, data)
             raise _Damaged(f"gzip: {error}", data[:PIECE]) from error
         if chunk:
             yield chunk
         if inflate.eof:
             data = inflate.unused_data.lstrip(b"\0") or _read(stream, _CHUNK).lstrip(b"\0")
-            inflate = zlib.decompressobj(wbits=31)
             if not data:
                 return
+            inflate = zlib.decompressobj(wbits=31)
         else:
             data = inflate.unconsumed_tail or _read(stream, _CHUNK)
-            if not data and len(chunk) == _CHUNK:
-                chunk = inflate.decompress(b"", _CHUNK)
-                if chunk:
-                    yield chunk
+    yield inflate.flush()
     if not inflate.eof:
         raise _Damaged("gzip: the file is cut off", b"")
+
+
+def _salvaged(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """Yield what can be had of a damaged piece, by going up to the damage in ever smaller steps."""
+    for step in (4096, 64, 1):
+        while data:
+            before = inflate.copy()
+            try:
+                chunk = inflate.decompress(data[:step], _CHUNK)
+            except zlib.error:
+                inflate = before
+                break
+            data = inflate.unconsumed_tail + data[step:]
+            yield chunk
 
 
 def _unzstd(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
@@ -195,7 +209,7 @@ def _not_json(source: _Text) -> Iterator[Values | Unreadable]:
     if source.buffer.startswith(_BOMS) or b"\0" in source.buffer[:4]:
         detail = "the file is UTF-16 or UTF-32; expected UTF-8"
     for number in range(_PIECES):
-        while len(source.buffer) < PIECE and source.more():
+        while len(source.buffer) <= PIECE and source.more():
             pass
         piece, source.buffer = source.buffer[:PIECE], source.buffer[PIECE:]
         yield Values([], source.take())
@@ -208,9 +222,9 @@ def _not_json(source: _Text) -> Iterator[Values | Unreadable]:
 
 def _is_lines(source: _Text) -> bool:
     """Tell whether the file's first line is a whole value, as it is in JSON lines."""
-    while b"\n" not in source.buffer.lstrip(_WHITE) and len(source.buffer) < 2 * _CHUNK and source.more():
+    while b"\n" not in source.buffer and len(source.buffer) < 2 * _CHUNK and source.more():
         pass
-    line = source.buffer.lstrip(_WHITE).partition(b"\n")[0]
+    line = source.buffer.partition(b"\n")[0]
     return _end_of_value(line, 0) == len(line.rstrip(_WHITE))
 
 
@@ -246,9 +260,9 @@ def _lines(source: _Text) -> Iterator[Values | Unreadable]:
 
 def _scanned(source: _Text) -> Iterator[Values | Unreadable]:
     """Yield the values of a file that keeps to no lines."""
-    in_array = source.buffer.lstrip(_WHITE).startswith(b"[")
+    in_array = source.buffer.startswith(b"[")
     if in_array:
-        source.buffer = source.buffer.lstrip(_WHITE)[1:]
+        source.buffer = source.buffer[1:]
     more = True
     while more or source.buffer:
         values, rest = split(source.buffer, whole=not more, in_array=in_array)

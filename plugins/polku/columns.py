@@ -47,12 +47,16 @@ class Plain(NamedTuple):
     Args:
         lines: Whole lines of the staged file.
         rows: How many.
+        first: The earliest arrival among them, in ms since 1970; 0 where there are none.
+        last: The latest.
         passed_over: Events of the other source.
         left: Indices of the records that must go the thorough way; nothing of them is in ``lines``.
     """
 
     lines: bytes
     rows: int
+    first: int
+    last: int
     passed_over: int
     left: Sequence[int]
 
@@ -190,12 +194,13 @@ class Columns:
             bad: set[int] = set()
             lines = self._lines(joined, opened, found, arrivals, bad)
             if not bad:
-                return Plain(lines, len(found), passed, sorted(left))
+                times = arrivals if isinstance(opened.owners, range) else [arrivals[owner] for owner in opened.owners]
+                return Plain(lines, len(found), min(times), max(times), passed, sorted(left))
             owners = {opened.owners[index] for index in bad}
             left |= owners
             keep = [owner not in owners for owner in opened.owners]
             opened, found = opened.only(keep), list(compress(found, keep))
-        return Plain(b"", 0, passed, sorted(left))
+        return Plain(b"", 0, 0, 0, passed, sorted(left))
 
     def _open(self, joined: bytes, data: Sequence[bytes], prefixes: Sequence[str], left: set[int]) -> tuple[_Events, int]:
         """Return the events of the records that are not left, and how many are the other source's."""
@@ -281,7 +286,7 @@ class Columns:
         else:
             try:
                 path = _address(raw).resourcePath
-                alone = len(raw) < _SHORT and len(_members(raw)) == 1 and path is not None
+                alone = len(raw) < _SHORT and set(_members(raw)) == {"resourcePath"}
             except msgspec.DecodeError:
                 answer = None
             else:
@@ -383,15 +388,14 @@ class Columns:
         originals, fine = _moments(stamps, bad)
         texts = outer if own.count(_NULL) == count else [mine if mine not in ("", _NULL) else theirs for mine, theirs in zip(own, outer)]
         if texts.count(_NULL) == count:
-            shown = _rewritten(stamps) or _shown(originals, fine=fine)
+            shown = _as_read(stamps, originals, fine=fine)
             return shown, shown, texts
         sents, fine_too = _moments(texts, bad)
         if bad:
             return (), (), ()
-        fine = fine or fine_too
+        shown, shown_sent = _as_read(stamps, originals, fine=fine), _as_read(texts, sents, fine=fine_too)
         if not self._live:
-            shown = _rewritten(stamps) or _shown(originals, fine=fine)
-            return shown, shown, _rewritten(texts) or _shown(sents, fine=fine)
+            return shown, shown, shown_sent
         oldest, newest, first_sent, last_sent = min(originals), max(originals), min(sents), max(sents)
         if (
             max(received) - first_sent > _SKEW
@@ -410,11 +414,7 @@ class Columns:
             if bad:
                 return (), (), ()
         corrected = list(map(add, originals, map(sub, received, sents)))
-        return (
-            _shown(corrected, fine=fine),
-            _rewritten(stamps) or _shown(originals, fine=fine),
-            _rewritten(texts) or _shown(sents, fine=fine),
-        )
+        return _shown(corrected, fine=fine or fine_too), shown, shown_sent
 
 
 _CONTEXTS_KEPT = 1_000
@@ -471,12 +471,13 @@ def _shown(times: Sequence[int], *, fine: bool = False) -> list[str]:
     return [seconds[time // _SECOND] + thousandths[time % _SECOND // 1000] for time in times]
 
 
-def _rewritten(texts: Sequence[str]) -> list[str]:
-    """Return what ``_shown`` would for texts that could be read, if all are in the common form; [] if they are not."""
-    joined = "\n".join(texts)
-    if len(joined) != 25 * len(texts) - 1 or joined.count("Z\n") != len(texts) - 1 or max(map(len, texts)) != _COMMON:
-        return []
-    return joined.replace("T", " ").replace("Z", "000").split("\n")
+def _as_read(texts: Sequence[str], times: Sequence[int], *, fine: bool) -> list[str]:
+    """Return what ``_shown`` would of times that were read from these texts; where all are in the common form, rewrites them."""
+    if not fine:
+        joined = "\n".join(texts)
+        if len(joined) == (_COMMON + 1) * len(texts) - 1 and max(map(len, texts)) == _COMMON:
+            return joined.replace("T", " ").replace("Z", "000").split("\n")
+    return _shown(times, fine=fine)
 
 
 def _moments(texts: Sequence[str], bad: set[int]) -> tuple[list[int], bool]:
@@ -493,6 +494,8 @@ def _moments(texts: Sequence[str], bad: set[int]) -> tuple[list[int], bool]:
     found = []
     for index, text in enumerate(texts):
         try:
+            if moments.counts(text):
+                raise ValueError(text)  # noqa: TRY301 - it is read, and noted, by events
             found.append(moments.read(text))
         except ValueError:
             found.append(0)

@@ -20,7 +20,7 @@ from polku import moments
 from polku.errors import InvalidRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Column(NamedTuple):
@@ -108,6 +108,7 @@ NULL = "\\N"
 SKEW = 86_400_000_000
 """The sender's clock is corrected where it is at most a day off."""
 
+_BOM = b"\xef\xbb\xbf"
 _WORN = "\ufffd"
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _HALF = re.compile(
@@ -118,6 +119,7 @@ _HALF = re.compile(
 )
 _NUL = re.compile(rb"\\(u0000)|\\.", re.DOTALL)
 _VALUE = rb'(?:"[^"\\]*"|[^",{}\[\]\s]+)'
+_NO_TIME = 1e-21
 _SENT_AT = re.compile(rb'\s*,\s*"sentAt"\s*:\s*' + _VALUE + rb'|"sentAt"\s*:\s*' + _VALUE + rb"\s*,?\s*")
 _NUMBER = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?(?:[eE][+-]?[0-9]+)?")
 _UNFIT = re.compile("[\x00\x01\n\r]")
@@ -142,7 +144,7 @@ class Outer(NamedTuple):
         context: The body's context, as JSON.
         integrations: The body's integrations, as JSON.
         extra: Other fields, by the name under which ``extra`` holds them: ``$envelope`` or ``$body`` and an object, as JSON.
-        mended: Lone surrogates were replaced in the record.
+        mended: Lone surrogates were replaced in ``extra``.
     """
 
     address: str | None = None
@@ -203,18 +205,17 @@ def unpack(data: bytes, outer: Outer = BARE, level: int = 0) -> Iterator[tuple[b
     Raises:
         InvalidRecord: ``data`` cannot be read as a whole.
     """
-    data = data.strip()
+    data = data.removeprefix(_BOM).strip()
     if not data:
         raise InvalidRecord("empty", "no bytes but white space")
     if level >= _LEVELS:
         yield data, outer
     elif data.startswith(b"["):
-        items, read = _decode(data, _array_of)
-        for item in items:
-            yield from unpack(bytes(item), outer._replace(mended=outer.mended or read is not data), level + 1)
+        items, mended = _decode(data, _array_of)
+        for item in _originals(items, mended, data):
+            yield from unpack(item, outer, level + 1)
     elif data.startswith(b"{"):
-        members, read = _decode(data, _object_of)
-        yield from _unpack_object(read, members, outer._replace(mended=outer.mended or read is not data), level)
+        yield from _unpack_object(data, outer, level)
     else:
         yield data, outer
 
@@ -267,7 +268,9 @@ def read(data: bytes, outer: Outer, place: Place, *, server: bool) -> Row:
         InvalidRecord: It goes to quarantine, with this reason.
     """
     members, mended = _decode(data, _object_of)
-    fields = _Fields(members, mended=mended is not data or (outer.mended and b"\\ufffd" in data))
+    fields = _Fields(members, mended=mended is not data)
+    if outer.mended:
+        fields.note("surrogate_replaced")
     message_id = fields.id("messageId", "message_id_unusable")
     if message_id is None:
         message_id = derived_message_id(place.position)
@@ -369,8 +372,9 @@ class _Fields:
         if text is None or not text.strip():
             return None
         if not self._members[key].startswith(b'"'):
-            self.note("timestamp_from_number")
             text = _plain_number(text)
+        if moments.counts(text):
+            self.note("timestamp_from_number")
         try:
             return moments.read(text)
         except ValueError as error:
@@ -412,23 +416,38 @@ _COLUMN_OF = frozenset(
 )
 
 
-def _unpack_object(data: bytes, members: Mapping[str, msgspec.Raw], outer: Outer, level: int) -> Iterator[tuple[bytes, Outer]]:
+def _unpack_object(data: bytes, outer: Outer, level: int) -> Iterator[tuple[bytes, Outer]]:
     """Yield the events of an object: it is an envelope, a body or an event."""
+    members, mended = _decode(data, _object_of)
     is_event = "messageId" in members or "type" in members
-    inner = bytes(members.get("event", b""))
-    batch = bytes(members.get("batch", b""))
-    if inner[:1] in (b"{", b"[") and not is_event:
-        yield from unpack(inner, _enveloped(members, outer), level + 1)
+    event, batch = bytes(members.get("event", b"")), bytes(members.get("batch", b""))
+    if event[:1] in (b"{", b"[") and not is_event:
+        inside = _enveloped(members, outer, mended=mended is not data)
+        for inner in _originals([event], mended, data):
+            yield from unpack(inner, inside, level + 1)
     elif batch[:1] == b"[" and not is_event:
-        inside = _bodied(members, outer)
+        inside = _bodied(members, outer, mended=mended is not data)
         items, _ = _decode(batch, _array_of)
-        for item in items:
-            yield from unpack(bytes(item), inside, level + 1)
+        for item in _originals(items, mended, data):
+            yield from unpack(item, inside, level + 1)
     else:
         yield data, outer
 
 
-def _enveloped(members: Mapping[str, msgspec.Raw], outer: Outer) -> Outer:
+def _originals(items: Iterable[bytes | msgspec.Raw], mended: bytes, data: bytes) -> Iterator[bytes]:
+    """Yield the bytes of items as they were sent: what was mended in them has kept its length."""
+    end = 0
+    for item in items:
+        text = bytes(item)
+        if mended is data:
+            yield text
+        else:
+            start = mended.index(text, end)
+            end = start + len(text)
+            yield data[start:end]
+
+
+def _enveloped(members: Mapping[str, msgspec.Raw], outer: Outer, *, mended: bool) -> Outer:
     """Return what surrounds the event of an envelope."""
     kept = {key: bytes(value) for key, value in members.items() if key not in ("event", "sentAt", "context")}
     context = _object_or_nothing(members.get("context"))
@@ -438,10 +457,11 @@ def _enveloped(members: Mapping[str, msgspec.Raw], outer: Outer) -> Outer:
         address=address(context) or outer.address,
         sent_at=_unless_null(members.get("sentAt")) or outer.sent_at,
         extra=(*outer.extra, ("$envelope", _object(kept))) if kept else outer.extra,
+        mended=outer.mended or (mended and b"\\ufffd" in b"".join(kept.values())),
     )
 
 
-def _bodied(members: Mapping[str, msgspec.Raw], outer: Outer) -> Outer:
+def _bodied(members: Mapping[str, msgspec.Raw], outer: Outer, *, mended: bool) -> Outer:
     """Return what surrounds the events of a body."""
     kept = {key: bytes(value) for key, value in members.items() if key not in ("batch", "sentAt", "context", "integrations")}
     return outer._replace(
@@ -450,6 +470,7 @@ def _bodied(members: Mapping[str, msgspec.Raw], outer: Outer) -> Outer:
         context=_unless_null(members.get("context")),
         integrations=_unless_null(members.get("integrations")),
         extra=(*outer.extra, ("$body", _object(kept))) if kept else outer.extra,
+        mended=outer.mended or (mended and b"\\ufffd" in b"".join(kept.values())),
     )
 
 
@@ -498,7 +519,10 @@ def _times(fields: _Fields, outer: Outer, place: Place) -> tuple[int, int | None
 
 def _plain_number(text: str) -> str:
     """Return a JSON number without its exponent, if it is of a size that can be a time."""
-    return f"{Decimal(text):f}" if "e" in text.lower() and abs(float(text)) < 1e21 else text
+    if "e" not in text.lower():
+        return text
+    size = abs(float(text))
+    return "0" if size < _NO_TIME else f"{Decimal(text):f}" if size < 1 / _NO_TIME else text
 
 
 def _decode(data: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple[Any, bytes]:

@@ -93,6 +93,12 @@ def show(moment: int) -> str:
     return f"{SECOND_TEXTS[second]}{micros:06}"
 
 
+def counts(text: str) -> bool:
+    """Tell whether a text is a count since 1970 rather than a date."""
+    text = text.strip()
+    return bool(_NUMBER.fullmatch(text)) and not _ISO.fullmatch(text)
+
+
 def read(text: str) -> int:
     """
     Return the moment of a text.

@@ -82,8 +82,12 @@ def transform(
     part = _Part(rules, name_users, sink)
     for raw, stream in objects:
         if raw.file is None:
+            count = 0
             for block in records.unpack(stream):
+                count += len(block.data)
                 part.block(block)
+            if raw.records and count != raw.records:
+                raise ValueError(f"raw object is cut off: {raw.key} holds {count} records; expected {raw.records}")
         else:
             part.file(raw, stream)
     return part.close()
@@ -171,12 +175,7 @@ class _Part:
         self._passed_over += plain.passed_over
         if plain.rows:
             self._staged.write(plain.lines, plain.rows)
-            if len(plain.left) < len(data) // 2:
-                self._seen(min(arrivals), max(arrivals))
-            else:
-                left = set(plain.left)
-                taken = [arrival for index, arrival in enumerate(arrivals) if index not in left]
-                self._seen(min(taken), max(taken))
+            self._seen(plain.first, plain.last)
         for index in plain.left:
             self._record(data[index], prefixes[index], arrivals[index], live=columns is self._live, shared=shared)
 
