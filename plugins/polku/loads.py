@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polku.batches import Batch, Receipt, StagedObject
+    from polku.batches import Batch, Manifest, Receipt, StagedObject
 
 MOST_SPAN = timedelta(days=1)
 """Arrivals in one load lie within this range, so that its dedup window stays bounded however old a replay is."""
@@ -27,13 +27,13 @@ class Ready:
 
     Args:
         batch: The batch.
+        manifest: Its manifest.
         receipts: One a part.
-        gaps: Seconds of arrivals that retention took before it, by shard; -1 where nobody can tell.
     """
 
     batch: Batch
+    manifest: Manifest
     receipts: tuple[Receipt, ...]
-    gaps: dict[str, int]
 
     @property
     def staged(self) -> list[StagedObject]:
@@ -46,14 +46,19 @@ class Ready:
         return sum(staged.rows for staged in self.staged)
 
     @property
+    def gaps(self) -> dict[str, int]:
+        """Seconds of arrivals that retention took before it, by shard; -1 where nobody can tell."""
+        return {key: seconds for part in self.manifest.parts for key, seconds in part.gaps.items()}
+
+    @property
     def first_arrival(self) -> int:
-        """Earliest arrival in ms since 1970; the batch's own time where it received nothing."""
-        return min((r.tally.first_arrival for r in self.receipts if r.tally.received), default=_ms(self.batch.at))
+        """Earliest arrival in its raw objects, in ms since 1970: whatever the rules make of them, its rows lie in this range."""
+        return min(raw.first_arrival for part in self.manifest.parts for raw in part.objects)
 
     @property
     def last_arrival(self) -> int:
-        """Latest arrival in ms since 1970; the batch's own time where it received nothing."""
-        return max((r.tally.last_arrival for r in self.receipts if r.tally.received), default=_ms(self.batch.at))
+        """Latest arrival in its raw objects, in ms since 1970."""
+        return max(raw.last_arrival for part in self.manifest.parts for raw in part.objects)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +182,3 @@ def _books(ready: Ready, error_share: float) -> LoadedBatch:
         quarantine_level="ERROR" if quarantined > error_share * received else "WARNING",
         gap_seconds=sum(max(s, 0) for s in ready.gaps.values()) if ready.gaps else None,
     )
-
-
-def _ms(at: datetime) -> int:
-    return int(at.astimezone(timezone.utc).timestamp() * 1000)

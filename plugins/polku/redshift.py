@@ -15,7 +15,14 @@ from polku.errors import PolkuError, RefusedLoad, SettingsError, StaleLoad, Tran
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OURS = {"StaleLoad": StaleLoad, "CountMismatch": RefusedLoad, "BooksUnbalanced": RefusedLoad}
+_OURS = {
+    "StaleLoad": StaleLoad,
+    "CountMismatch": RefusedLoad,
+    "BatchMismatch": RefusedLoad,
+    "ArrivalMismatch": RefusedLoad,
+    "PositionMismatch": RefusedLoad,
+    "BooksUnbalanced": RefusedLoad,
+}
 """Words that the SQL of a load raises with, by a cast that cannot work."""
 
 _CONTENT_CLASSES = ("22", "23")
@@ -55,7 +62,7 @@ def meaning(error: Exception) -> PolkuError:
     told = f"{text}\n{fields.get('D', '')}"  # compute nodes put the value that a cast could not read into the detail
     for word, kind in _OURS.items():
         if word in told:
-            return kind(told[told.index(word) :].split("\n")[0].rstrip('"'))
+            return kind(told[told.index(word) :].split("\n", maxsplit=1)[0].rstrip('"'))
     if text.lower().startswith(_LOAD_FAILED) or code.startswith(_CONTENT_CLASSES):
         return RefusedLoad(f"{code} {text}")
     if code.startswith(_PERSON_CLASSES):

@@ -403,8 +403,7 @@ def ready(run: Run) -> list[Ready]:
                 len(receipts),
             )
             continue
-        gaps = {key: seconds for part in manifest.parts for key, seconds in part.gaps.items()}
-        result.append(Ready(batch=batch, receipts=tuple(r for r in receipts if r), gaps=gaps))
+        result.append(Ready(batch=batch, manifest=manifest, receipts=tuple(r for r in receipts if r)))
     return sorted(result, key=lambda r: r.batch.at)
 
 
