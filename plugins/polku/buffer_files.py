@@ -154,7 +154,8 @@ def _gunzipped(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
             inflate = zlib.decompressobj(wbits=31)
         else:
             data = inflate.unconsumed_tail or _read(stream, _CHUNK)
-    yield inflate.flush()
+    if rest := inflate.flush():
+        yield rest
     if not inflate.eof:
         raise _Damaged("gzip: the file is cut off", b"")
 
@@ -170,7 +171,8 @@ def _salvaged(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
                 inflate = before
                 break
             data = inflate.unconsumed_tail + data[step:]
-            yield chunk
+            if chunk:
+                yield chunk
 
 
 def _unzstd(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
