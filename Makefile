@@ -43,9 +43,9 @@ $(NEWEST)/installed: locks/airflow-3.3.txt .venv/installed
 	@touch $@
 
 # The locks hold for every Python of 3.10 to 3.12, on any platform. Airflow's own needs are taken as of the month of its
-# release, as MWAA has them; the two packages that are pinned to later versions are let through.
+# release, as MWAA has them; the packages that are pinned to later versions are let through.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make lock"
-AS_OF := --exclude-newer 2026-05-01 --exclude-newer-package msgspec=2026-11-01 --exclude-newer-package redshift-connector=2026-11-01
+AS_OF := --exclude-newer 2026-05-01 $(patsubst %,--exclude-newer-package %=2026-11-20,msgspec redshift-connector xxhash)
 lock: .venv/installed ## Compile locks/*.txt anew from requirements.txt and locks/*.in.
 	$(LOCK) $(AS_OF) requirements.txt locks/airflow-3.2.in -o locks/airflow-3.2.constraints.txt
 	$(LOCK) -c locks/airflow-3.2.constraints.txt requirements.txt locks/dev.in locks/airflow-3.2.in -o locks/airflow-3.2.txt
