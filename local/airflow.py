@@ -113,9 +113,9 @@ class Airflow:
         full = f"/api/v2{path}" + (f"?{urllib.parse.urlencode(query, doseq=True)}" if query else "")
         return self._send(method, full, body, {"Authorization": f"Bearer {self._token}"})
 
-    def dags(self) -> dict[str, bool]:
-        """Return the DAGs that were found, and whether each is paused."""
-        return {dag["dag_id"]: dag["is_paused"] for dag in self.call("GET", "/dags", limit=100)["dags"]}
+    def dags(self) -> dict[str, str]:
+        """Return the DAGs that were found, each with the name of its file."""
+        return {dag["dag_id"]: Path(dag["fileloc"]).name for dag in self.call("GET", "/dags", limit=100)["dags"]}
 
     def import_errors(self) -> list[str]:
         """Return what kept DAG files from being imported."""

@@ -79,7 +79,7 @@ def show(outcome: Outcome, say: Callable[[str], None]) -> None:
     for source in ("server", "client"):
         rows = outcome.query(
             f"select message_id, received_at, type, coalesce(event, name), user_id, user_name from {{schema}}.{source} "  # noqa: S608 -- one of our two
-            "order by user_name desc nulls last, received_at limit 4"
+            "where user_id is not null order by message_id limit 5"
         )
         say(f"\n{outcome.schema}.{source}:")
         say(_table(("message_id", "received_at", "type", "event or name", "user_id", "user_name"), rows))
