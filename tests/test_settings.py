@@ -269,7 +269,7 @@ def test_every_parameter_and_variable_is_documented():
 
 def _parameters(kind, prefix=""):
     """Yield the full names of all parameters."""
-    kinds = {"drain": "Drain", "load": "Load", "notify": "Notify", "names": "Names"}
+    kinds = {"drain": "Drain", "load": "Load", "notify": "Notify", "names": "Names", "watch": "Watch"}
     for field in dataclasses.fields(kind):
         key = field.metadata.get("key", field.name)
         if field.metadata.get("given"):

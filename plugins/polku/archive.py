@@ -13,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -21,6 +22,7 @@ import msgspec
 from polku import batches
 from polku.batches import LAYOUT, Batch, Checkpoint, Manifest, Part, RawObject, Receipt, StagedObject
 from polku.errors import LostRace, SettingsError, TransientError
+from polku.incidents import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 log = logging.getLogger(__name__)
+
+WATCH_KEY = "state/watch.json"
 
 _HEADS_AT_ONCE = 8
 _CONFLICT_WAITS = (0.05, 0.2, 0.5, 1.0)
@@ -111,6 +115,12 @@ def open_raw(client: S3Client, bucket: str, raw: RawObject) -> BinaryIO:
     return file
 
 
+def read_quarantine(client: S3Client, bucket: str, key: str) -> bytes | None:
+    """Return a quarantine object (zstd JSON lines), None where it has expired."""
+    body = _get(client, bucket, key)
+    return None if body is None else body.read()
+
+
 def write_load_manifest(client: S3Client, bucket: str, key: str, staged: Sequence[StagedObject]) -> None:
     """Write the manifest that COPY reads: every staged object by name, each mandatory (Redshift guide, "Using a manifest")."""
     entries = [{"url": f"s3://{bucket}/{o.key}", "mandatory": True, "meta": {"content_length": o.size}} for o in staged]
@@ -172,6 +182,28 @@ def read_manifest(client: S3Client, bucket: str, batch: Batch) -> Manifest | Non
     return found[0] if found else None
 
 
+def list_batches(client: S3Client, bucket: str, source: str, start: datetime, end: datetime) -> list[Batch]:
+    """
+    Return the batches that were made for times from ``start`` up to, not including, ``end``, oldest first.
+
+    Found by their manifests, a day's names at a time, from the first that can be one of them.
+    """
+    found: list[Batch] = []
+    day = start
+    while day < end:
+        prefix = f"state/{source}/batches/{day:%Y%m%d}T"
+        wanted: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "StartAfter": f"state/{source}/batches/{day:%Y%m%dT%H%M%S}"}
+        while True:
+            page = _call(client.list_objects_v2, **wanted)
+            listed = [_batch_of_key(source, entry["Key"]) for entry in page.get("Contents", ())]
+            found += [batch for batch in listed if start <= batch.at < end]
+            if not page.get("IsTruncated") or listed[-1].at.replace(microsecond=0) >= end:
+                break
+            wanted["ContinuationToken"] = page["NextContinuationToken"]
+        day = day.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return sorted(found, key=lambda batch: batch.at)
+
+
 def write_receipt(client: S3Client, bucket: str, receipt: Receipt, now_ms: int) -> Receipt:
     """
     Make this transform the one that counts for its part, and return the receipt with its generation.
@@ -208,12 +240,43 @@ def read_receipt(client: S3Client, bucket: str, batch: Batch, part: Part) -> Rec
     return receipt
 
 
+def read_watch(client: S3Client, bucket: str) -> tuple[Watch, str]:
+    """Return what polku_watch knows and the ETag; nothing and "" before its first run."""
+    return _read(client, bucket, WATCH_KEY, Watch) or (Watch(), "")
+
+
+def change_watch(client: S3Client, bucket: str, change: Callable[[Watch], Watch]) -> Watch:
+    """Apply ``change`` to what polku_watch knows, again whenever another run wrote first; return what it then knows."""
+    while True:
+        watch, etag = read_watch(client, bucket)
+        new = change(watch)
+        if new == watch:
+            return watch
+        try:
+            _replace(client, bucket, WATCH_KEY, new, etag)
+        except LostRace:
+            continue
+        return new
+
+
+def read_last_receipt(client: S3Client, bucket: str, batch: Batch, part: Part) -> Receipt | None:
+    """Return what a part's last transform wrote down, whatever became of its staged objects since; None where it has expired."""
+    found = _read(client, bucket, _receipt_key(batch, part.name), Receipt)
+    return found[0] if found else None
+
+
 def _checkpoint_key(source: str) -> str:
     return f"state/{source}/checkpoint.json"
 
 
 def _manifest_key(batch: Batch) -> str:
     return f"state/{batch.source}/batches/{batch.name}.json"
+
+
+def _batch_of_key(source: str, key: str) -> Batch:
+    """Return the batch whose manifest this is: the inverse of ``_manifest_key``."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    return Batch.of(source, datetime.strptime(name, "%Y%m%dT%H%M%S.%fZ" if "." in name else "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc))
 
 
 def _receipt_key(batch: Batch, part: str) -> str:
@@ -267,7 +330,7 @@ def _call(operation: Callable[..., Any], **arguments: Any) -> Any:
     """
     import botocore.exceptions
 
-    place = f"s3://{arguments['Bucket']}/{arguments['Key']}"
+    place = f"s3://{arguments['Bucket']}/{arguments.get('Key') or arguments.get('Prefix')}"
     for wait in (*_CONFLICT_WAITS, None):
         try:
             return operation(**arguments)

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from polku import kinesis
 
 if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
     from mypy_boto3_kinesis import KinesisClient
     from mypy_boto3_s3 import S3Client
     from slack_sdk import WebClient
@@ -60,12 +61,29 @@ def provide_redshift(settings: Settings) -> None:
         )
 
 
-def redshift(settings: Settings) -> Any:
-    """Return a DB-API connection to Redshift, without autocommit, for the caller to close."""
+def redshift_hook(**options: Any) -> RedshiftSQLHook:
+    """
+    Return a hook of ``redshift_default`` that tries one login, where Airflow's tries five.
+
+    A login is repeated by Airflow's retries of the task and by the next run, so a Redshift that is away hears of us a few times a minute.
+
+    Args:
+        options: What redshift_connector is told besides, e.g. ``timeout``.
+    """
+    import redshift_connector
     from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 
+    class OneLogin(RedshiftSQLHook):
+        def get_conn(self) -> Any:
+            return redshift_connector.connect(**{**self._get_conn_params(), **self.conn.extra_dejson, **options})
+
+    return OneLogin(redshift_conn_id="redshift_default")
+
+
+def redshift(settings: Settings, **options: Any) -> Any:
+    """Return a DB-API connection to Redshift, without autocommit, for the caller to close; for ``options`` see ``redshift_hook``."""
     provide_redshift(settings)
-    return RedshiftSQLHook(redshift_conn_id="redshift_default").get_conn()
+    return redshift_hook(**options).get_conn()
 
 
 def slack(settings: Settings) -> WebClient:

@@ -251,6 +251,31 @@ def has_records(client: KinesisClient, shard: Shard, position: Position, *, now:
     return bool(answer.sequences) or bool(answer.behind) or answer.iterator is None
 
 
+def oldest_waiting(client: KinesisClient, shard: Shard, position: Position, *, now: Callable[[], float] = time.time) -> int:
+    """
+    Return when the first record after a position arrived, in ms since 1970; 0 where nothing waits there. Costs one read.
+
+    Where Kinesis gives no record yet but says how far behind the shard's tip its answer is, that is taken. A position that retention has
+    overtaken counts from the oldest record that is left.
+
+    Raises:
+        TransientError: The stream does not exist (now), Kinesis does not answer or is too busy to.
+        SettingsError: Access is refused, or the position is not of this stream.
+    """
+    if position.finished:
+        return 0
+    try:
+        answer = fetch(client, shard.stream, shard.id, position.after, limit=1)
+    except Exception as error:
+        fault = fault_of(error, f"shard {shard.key}")
+        if fault.kind != "position" or not gap(position, shard.retention_hours, now()):
+            raise fault.as_error() from error
+        answer = fetch(client, shard.stream, shard.id, "", limit=1)
+    if answer.sequences:
+        return answer.arrivals[0] or int(now() * 1000) - (answer.behind or 0)
+    return int(now() * 1000) - answer.behind if answer.behind else 0
+
+
 def read(
     client: KinesisClient,
     shards: Sequence[Shard],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import jinja2
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
     from airflow.sdk import Context
 
     from polku.loads import Ready
@@ -48,6 +49,10 @@ class _LateSqlOperator(SQLExecuteQueryOperator):
         template_context = cast("Context", {**context, **values})
         statements: list[str] = self.render_template(list(templates), template_context, self.get_template_env())
         return statements
+
+    def get_db_hook(self) -> DbApiHook:
+        """Return a hook that tries one login; Airflow's retries and the next run are the further tries."""
+        return connections.redshift_hook()
 
     def run(self, statements: list[str]) -> list[dict[str, Any]]:
         """Run the statements in one transaction and return the rows of the last; errors are sorted by ``polku.redshift``."""

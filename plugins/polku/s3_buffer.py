@@ -104,6 +104,20 @@ def list_files(
         wanted["ContinuationToken"] = page["NextContinuationToken"]
 
 
+def oldest_file(client: S3Client, bucket: str, prefix: str, *, leave: Collection[BufferFile]) -> BufferFile | None:
+    """
+    Return the file that has waited longest among the first thousand that the next run would take; None where none waits.
+
+    One page, not the whole buffer: whoever takes files takes them from the top, so what stands there is what nobody takes.
+
+    Raises:
+        TransientError: S3 does not answer.
+        SettingsError: The bucket does not exist, access is refused, or the prefix is empty.
+    """
+    first = list_files(client, bucket, prefix, leave=leave, max_files=_PAGE, max_bytes=1 << 62)
+    return min(first, key=lambda file: file.modified, default=None)
+
+
 def copy_file(
     client: S3Client, bucket: str, file: BufferFile, key: str, *, copy_bytes: int = COPY_BYTES, part_bytes: int = PART_BYTES
 ) -> bool:

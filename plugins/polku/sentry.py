@@ -119,6 +119,35 @@ def warn_quarantine(batch: Batch, counts_by_reason: Mapping[str, int], *, receiv
         return None
 
 
+def warn_incident(incident_id: str, key: str, level: str, text: str) -> str | None:
+    """
+    Report something that is wrong with the pipeline as a whole: one event an incident, all of one kind one issue. Never raises.
+
+    Args:
+        incident_id: The same for the same incident, however often it is reported.
+        key: What is wrong, e.g. "lag/server".
+        level: "WARNING" or "ERROR".
+        text: What to say.
+    """
+    dsn = os.environ.get("SENTRY_DSN", "")
+    if not dsn and _other_client() is None:
+        return None
+    kind, _, source = key.partition("/")
+    event: Event = {
+        "event_id": _event_id("incident", incident_id),
+        "level": "error" if level == "ERROR" else "warning",
+        "logger": "polku",
+        "message": text,
+        "fingerprint": ["polku-watch", key],
+        "tags": {"incident": kind, **({"source": source} if source else {})},
+    }
+    try:
+        return _report(event, None, dsn)
+    except Exception as error:  # noqa: BLE001 (as above)
+        log.warning("The incident %s could not be reported to Sentry: %s", key, type(error).__name__)
+        return None
+
+
 def tags(context: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a try: dag_id, run_id, task_id, try_number, map_index where it is mapped, source and batch where it has any."""
     ti, dag_run = context.get("ti") or context.get("task_instance"), context.get("dag_run")

@@ -73,6 +73,16 @@ class Notify:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """When the pipeline is looked at (cron, UTC), and from how many seconds on people are told that something waits."""
+
+    schedule: str = field(default="*/5 * * * *", metadata={"cron": True})
+    lag_seconds: int = field(default=600, metadata={"low": 60, "high": 604_800})
+    pending_seconds: int = field(default=900, metadata={"low": 60, "high": 604_800})
+    unforwarded_seconds: int = field(default=900, metadata={"low": 60, "high": 604_800})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
     """Where names come from; connection and query are those of the directory "table"."""
 
@@ -140,6 +150,7 @@ class Settings:
         load: Bounds of a load.
         notify: How log rows are forwarded.
         names: Where names come from.
+        watch: When the pipeline is looked at, and what counts as too long.
     """
 
     stage: str = field(metadata={"given": True})
@@ -164,6 +175,7 @@ class Settings:
     load: Load
     notify: Notify
     names: Names
+    watch: Watch = Watch()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:

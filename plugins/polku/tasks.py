@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk import task
 
-from polku import batches, connections, kinesis, name_table, redshift, sentry, slack, sql, steps
+from polku import batches, connections, kinesis, lookout, name_table, redshift, sentry, slack, sql, steps
 from polku.batches import Batch, Lane, Part
 from polku.errors import SettingsError
 from polku.settings import Settings
@@ -154,6 +154,22 @@ def notify() -> dict[str, Any]:
             "; more wait for the next run" if counts.waiting else "",
         )
         return asdict(counts)
+
+
+@task
+def watch() -> dict[str, Any]:
+    """Look at the pipeline, tell people what has gone wrong and what is over; return what was seen and what is wrong."""
+    with reactions():
+        settings = Settings.from_env(os.environ)
+        s3 = connections.s3(settings)
+
+        def waiting_rows() -> tuple[int, int]:
+            with redshift.sorted_errors(), closing(connections.redshift(settings, timeout=lookout.LOGIN_SECONDS)) as connection:
+                return lookout.count_waiting(connection, sql.texts("watch")["count_waiting"], settings.schema)
+
+        seen = lookout.look(settings, s3, connections.streams(settings), waiting_rows)
+        known = lookout.tell(settings, s3, seen, lambda: (connections.slack(settings), settings.slack_channel))
+        return lookout.summary(seen, known)
 
 
 @task(trigger_rule="one_failed", retries=0, on_execute_callback=None, on_failure_callback=None, on_retry_callback=None)

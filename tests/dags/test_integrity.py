@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DAGS = {"polku_server", "polku_client", "polku_notify", "polku_migrate"}
+DAGS = {"polku_server", "polku_client", "polku_notify", "polku_migrate", "polku_watch"}
 SOURCES = {"polku_server", "polku_client"}
 WATCHER = "turn_red_if_anything_failed"
 
@@ -59,7 +59,7 @@ def test_every_dag_is_there_and_no_other(dags):
     """A DAG that no longer imports is not deployed, and nobody is told."""
     assert dags.import_errors == {}
     assert set(dags.dags) == DAGS
-    assert {path.name for path in (ROOT / "dags").glob("*.py")} == {"polku_events.py", "polku_notify.py", "polku_migrate.py"}
+    assert {path.name for path in (ROOT / "dags").glob("*.py")} == {"polku_events.py", "polku_notify.py", "polku_migrate.py", "polku_watch.py"}
 
 
 def test_every_dag_says_who_owns_it_and_what_to_do_with_it(dags):
@@ -87,6 +87,7 @@ def test_every_dag_is_explicit_about_time(dags):
         "polku_client": "CronTriggerTimetable",
         "polku_notify": "AssetOrTimeSchedule",
         "polku_migrate": "NullTimetable",
+        "polku_watch": "CronTriggerTimetable",
     }
 
 
