@@ -9,9 +9,11 @@ from . import ddl, expressions, refusals
 from .copy import is_fast
 from .copy_command import CopyCommand, parse_copy
 from .errors import RedshiftError, not_here, refused, syntax
-from .tokens import join, solid, statements
+from .tokens import groups, join, solid, statements
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .tokens import Token
 
 
@@ -26,6 +28,7 @@ class Plan:
         tag: CommandComplete's tag, where it is not PostgreSQL's own.
         copy: The COPY from S3.
         after: Statements of our own to run once it is done, in the same transaction.
+        strings_into: The table that strings among its VALUES go to: those for SUPER columns need care.
         refusal: Why it is not run; PostgreSQL is made to fail in its place.
     """
 
@@ -35,6 +38,7 @@ class Plan:
     copy: CopyCommand | None = None
     refusal: RedshiftError | None = None
     after: tuple[str, ...] = ()
+    strings_into: str = ""
 
 
 def plans(sql: str, supers: set[str]) -> list[Plan]:
@@ -61,9 +65,12 @@ def _plan(tokens: list[Token], supers: set[str]) -> Plan:
 def _rewritten(tokens: list[Token], supers: set[str]) -> Plan:  # noqa: C901, PLR0911, PLR0912
     s = solid(tokens)
     first, second = s[0].key, s[1].key if len(s) > 1 else ""
+    ours = not any(token.name == "pg_catalog" for token in s)
     for token in s:
         if token.kind == "word" and token.text.startswith("#"):
             token.text = f'"{token.text.lower()}"'
+        elif token.kind == "quoted" and ours:  # names are lower case even in quotes
+            token.text = token.text.lower()
     if first == "COPY":
         command = parse_copy(tokens)
         return Plan(command.target_sql(as_it_is=is_fast(command)), "copy", "COPY", copy=command)
@@ -100,8 +107,9 @@ def _rewritten(tokens: list[Token], supers: set[str]) -> Plan:  # noqa: C901, PL
         return Plan(join(tokens))
     if first == "DELETE":
         _check_delete(s)
+    target = literals_into(s) if supers and first == "INSERT" else ""
     expressions.rewrite(tokens, supers)
-    return Plan(join(tokens))
+    return Plan(join(tokens), strings_into=target)
 
 
 def _nothing(tag: str) -> Plan:
@@ -154,6 +162,45 @@ def _check_delete(s: list[Token]) -> None:
         at += 2
     if at + 1 < len(s) and s[at + 1].key not in ("WHERE", "USING"):
         raise syntax(s[at + 1].text)
+
+
+def literals_into(s: list[Token]) -> str:
+    """Return the target of an INSERT ... VALUES that has strings among its values; "" of any other statement."""
+    if [t.key for t in s[:2]] != ["INSERT", "INTO"] or not any(t.kind == "string" for t in s) or not any(t.key == "VALUES" for t in s):
+        return ""
+    at = 3
+    while at < len(s) and s[at].key == ".":
+        at += 2
+    return "".join(t.text for t in s[2:at])
+
+
+def wrapped_strings(sql: str, columns: Sequence[tuple[str, str]]) -> str:
+    """
+    Return an INSERT ... VALUES whose strings for SUPER columns are strings there, also where they read like JSON.
+
+    Args:
+        sql: The statement, as it was.
+        columns: Name and type of each column of its target.
+    """
+    tokens = statements(sql)[0]
+    s = solid(tokens)
+    supers = {name for name, kind in columns if kind == "super"}
+    at = 3
+    while at < len(s) and s[at].key == ".":
+        at += 2
+    names = [name for name, _ in columns]
+    if at < len(s) and s[at].key == "(":
+        listed, end = groups(s, at)
+        names, at = [part[0].name for part in listed if part], end + 1
+    places = [i for i, name in enumerate(names) if name in supers]
+    at += 1
+    while places and at < len(s) and s[at].key == "(":
+        values, end = groups(s, at)
+        for i in places:
+            if i < len(values) and len(values[i]) == 1 and values[i][0].kind == "string":
+                values[i][0].text = f"to_super({values[i][0].text}::text)"
+        at = end + 2
+    return join(tokens)
 
 
 def _lock(s: list[Token]) -> str:

@@ -90,7 +90,7 @@ def _navigate(s: list[Token], at: int, supers: Collection[str], aliases: frozens
     while end + 2 < len(s) and s[end + 1].key == "." and s[end + 2].name:
         end += 2
         places.append(end)
-    column = next((k for k, index in enumerate(places) if s[index].name in supers and not (k == 0 and len(places) > 1 and s[index].name in aliases)), None)
+    column = next((k for k, index in enumerate(places) if s[index].name in supers and not (k < len(places) - 1 and s[index].name in aliases)), None)
     if column is None:
         return end
     first = places[column] + 1
@@ -310,8 +310,20 @@ def _approximate(s: list[Token], at: int) -> None:
 
 
 def _top(s: list[Token], at: int) -> None:
-    if at and s[at - 1].key in ("SELECT", "DISTINCT") and at + 1 < len(s) and s[at + 1].kind == "number":
-        raise not_here("SELECT TOP")
+    """SELECT TOP 5 ... is SELECT ... LIMIT 5."""
+    if not (at and s[at - 1].key in ("SELECT", "DISTINCT") and at + 1 < len(s) and s[at + 1].kind == "number"):
+        return
+    depth, end = 0, len(s)
+    for i in range(at, len(s)):
+        depth += {"(": 1, ")": -1}.get(s[i].key, 0)
+        if depth < 0:
+            end = i
+            break
+        if not depth and s[i].key in ("UNION", "EXCEPT", "INTERSECT", "MINUS", "LIMIT", "OFFSET"):
+            raise not_here(f"SELECT TOP with {s[i].key}")
+    number = s[at + 1].text
+    s[at].text = s[at + 1].text = ""
+    s[end - 1].text += f" limit {number}"
 
 
 def _clause(s: list[Token], at: int) -> None:

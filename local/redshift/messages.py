@@ -18,8 +18,9 @@ def translated(fields: Mapping[str, str]) -> dict[str, str]:
     if state == "40001":
         detail = "Serializable isolation violation on table - {0}, transactions forming the cycle are: {0}, {0} (pid:0)".format(0)
         return {**_plain(kept), "C": "XX000", "M": "1023", "D": detail}
-    if state == "23514" and (match := re.match(r"redshift_bytes_\d+_(\d+)", fields.get("n", ""))):
-        return {**_plain(kept), "C": "22001", "M": f"value too long for type character varying({match[1]})"}  # of a CHAR too: its name is not in the message
+    if state == "23514" and (match := re.match(r"redshift_bytes_\d+_(\d+)(_char)?", fields.get("n", ""))):
+        kind = "character" if match[2] else "character varying"
+        return {**_plain(kept), "C": "22001", "M": f"value too long for type {kind}({match[1]})"}
     if state == "23502":
         return {**_plain(kept), "C": "XX000", "M": f"Cannot insert a NULL value into column {fields.get('c', '')}"}
     if state == "22P02" and (match := re.fullmatch(r'invalid input syntax for type (\w+(?: \w+)*): "(.*)"', message, re.DOTALL)):

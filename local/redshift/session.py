@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import wire
 from .copy import CATALOG_QUERY, Load, is_fast, target_columns
-from .dialect import Plan, plans, poison
+from .dialect import Plan, plans, poison, wrapped_strings
 from .errors import RedshiftError
 from .load_errors import LoadFailed
 from .messages import translated
@@ -236,7 +236,7 @@ class Session:
             found, fault = [Plan("", refusal=RedshiftError(fault.message, fault.code))], None
         if len(found) == 1:
             self._run_simple(found[0], fault)
-        elif any(plan.kind in (*_SPECIAL, "none") or plan.refusal for plan in found):
+        elif any(plan.kind in (*_SPECIAL, "none") or plan.refusal or plan.strings_into for plan in found):
             self._on_several(found, fault)
         else:
             for plan in found:
@@ -248,6 +248,8 @@ class Session:
     def _run_simple(self, plan: Plan, fault: Fault | None, *, one_of_many: bool = False) -> bool:
         """Run one statement as a query of its own; return whether it came to its end, where that is waited for."""
         special = plan.kind in _SPECIAL
+        if plan.strings_into:
+            plan = self._with_strings(plan, simple=True)
         sql = self._poison(plan.refusal) if plan.refusal else plan.sql
         step = Step(b"C", plan, fault)
         if plan.kind == "copy":
@@ -293,6 +295,9 @@ class Session:
             plan = Plan("", refusal=RedshiftError("cannot insert multiple commands into a prepared statement", "42601"))
         else:
             plan = found[0] if found else Plan("")
+        if plan.strings_into and not self._skipping:
+            self._settle()
+            plan = plan if self._skipping else self._with_strings(plan, simple=False)
         text = self._poison(plan.refusal) if plan.refusal else plan.sql
         self._statements[name] = (plan, sql)
         self._forward(b"P", name + b"\0" + text.encode() + b"\0" + body[at:], b"1")
@@ -351,6 +356,16 @@ class Session:
             self._send(wire.message(b"H"))
         self._until_done(last)
         return rows.got
+
+    def _with_strings(self, plan: Plan, *, simple: bool) -> Plan:
+        """Look up which columns are SUPER: a string for one is a string in it."""
+        if self._status == b"E":
+            return plan
+        rows = self._own_rows(CATALOG_QUERY.format(name=literal(plan.strings_into)), simple=simple)
+        columns = [(str(row[0]), str(row[1])) for row in rows]
+        if not any(kind == "super" for _, kind in columns):
+            return plan
+        return replace(plan, sql=wrapped_strings(plan.sql, columns))
 
     def _run_after(self, step: Step, *, simple: bool) -> None:
         plan = step.plan

@@ -68,6 +68,8 @@ def column_type(tokens: list[Token], at: int, column: str) -> tuple[str, int]:
             raise RedshiftError(f'syntax error at or near "{tokens[after].text}"', "42601")
         if following in ("WITH", "WITHOUT") and [t.key for t in tokens[after + 1 : after + 3]] == ["TIME", "ZONE"]:
             found, after = f"{found} {following.lower()} time zone", after + 3
+    elif word == "INTERVAL" and not column:
+        found = "interval"
     elif word in _PLAIN:
         found = _PLAIN[word]
     elif word in _LATER:

@@ -131,3 +131,6 @@ create aggregate pg_redshift.sum(bigint) (sfunc = int8pl, stype = bigint);
 create aggregate pg_redshift.sum(numeric) (sfunc = numeric_add, stype = numeric);
 create aggregate pg_redshift.sum(double precision) (sfunc = float8pl, stype = double precision);
 create aggregate pg_redshift.sum(interval) (sfunc = interval_pl, stype = interval);
+create function pg_catalog.dateadd(part text, amount bigint, moment date) returns timestamp language sql immutable strict parallel safe as $$
+    select dateadd(part, amount, moment::timestamp)
+$$;

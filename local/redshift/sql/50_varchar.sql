@@ -1,5 +1,8 @@
 -- VARCHAR(n) and CHAR(n) count bytes: PostgreSQL's count characters, so each such column gets a check.
 -- One ALTER TABLE for all of a table's columns: it fires this trigger again, which then finds nothing left to do.
+create function pg_redshift.check_name(column_number smallint, kind oid, bytes integer) returns text language sql immutable as $$
+    select 'redshift_bytes_' || column_number || '_' || bytes || case kind when 1042 then '_char' else '' end
+$$;
 create function pg_catalog.redshift_after_ddl() returns event_trigger language plpgsql security definer set search_path = pg_catalog as $$
 declare
     found record;
@@ -14,15 +17,15 @@ begin
             from pg_constraint as k
             inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = split_part(k.conname, '_', 3)::smallint
             where k.conrelid = c.oid and k.contype = 'c' and k.conname like 'redshift\_bytes\_%'
-                and k.conname <> 'redshift_bytes_' || a.attnum || '_' || (a.atttypmod - 4)
+                and k.conname <> pg_redshift.check_name(a.attnum, a.atttypid, a.atttypmod - 4)
             union all
-            select format('add constraint redshift_bytes_%s_%s check (octet_length(%I) <= %s) not valid',
-                a.attnum, a.atttypmod - 4, a.attname, a.atttypmod - 4)
+            select format('add constraint %I check (octet_length(%I) <= %s) not valid',
+                pg_redshift.check_name(a.attnum, a.atttypid, a.atttypmod - 4), a.attname, a.atttypmod - 4)
             from pg_attribute as a
             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.atttypid in (1042, 1043) and a.atttypmod > 4
                 and not exists (
                     select 1 from pg_constraint as k
-                    where k.conrelid = c.oid and k.contype = 'c' and k.conname = 'redshift_bytes_' || a.attnum || '_' || (a.atttypmod - 4)
+                    where k.conrelid = c.oid and k.contype = 'c' and k.conname = pg_redshift.check_name(a.attnum, a.atttypid, a.atttypmod - 4)
                 )
         ) as w
         group by 1
