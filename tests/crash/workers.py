@@ -64,7 +64,7 @@ class Worker:
         number: Grows with every worker.
         log: What it logged.
 
-    ``given_up`` is set by who decides that Airflow has lost this try, which lives on.
+    ``actor`` is the thread that plays Airflow for it. ``given_up`` is set by who decides that Airflow has lost this try, which lives on.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Worker:
     given_up: threading.Event = field(default_factory=threading.Event)
     status: int = 0
     killed: bool = False
+    actor: int = 0
 
     def kill(self) -> None:
         """SIGKILL it; returns once it is dead."""
@@ -129,22 +130,23 @@ class Nursery:
         home.mkdir(parents=True)
         ours, theirs = socket.socketpair()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_", "SLACK_", "AIRFLOW"))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(Path(__file__)), str(theirs.fileno())],
-            env={
-                **inherited,
-                "AIRFLOW_HOME": str(home),
-                "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-                "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-                "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "plugins", ROOT, ROOT / "dags"))),
-                "PYTHONDONTWRITEBYTECODE": "1",
-                **self._env,
-            },
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "nursery.log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / "nursery.log").open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", str(Path(__file__)), str(theirs.fileno())],
+                env={
+                    **inherited,
+                    "AIRFLOW_HOME": str(home),
+                    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+                    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+                    "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "plugins", ROOT, ROOT / "dags"))),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    **self._env,
+                },
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         theirs.close()
         self._control = ours
         self._lines = ours.makefile("r", encoding="utf-8")

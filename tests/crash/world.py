@@ -204,7 +204,7 @@ class World:
         self.working: dict[int, Worker] = {}
         self.env: dict[str, str] = {}
         self._names = itertools.count()
-        self._minute = itertools.count()
+        self.minutes = itertools.count()
         self.start = datetime.now(timezone.utc).replace(second=0, microsecond=0) - timedelta(days=1)
         stack.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": REGION})
         for source in self.sent:
@@ -231,7 +231,7 @@ class World:
 
     def next_minute(self) -> str:
         """Return a logical date that is newer than all before."""
-        return self.at(next(self._minute))
+        return self.at(next(self.minutes))
 
     # producers
 
@@ -270,6 +270,7 @@ class World:
     def attempt(self, call: Call, name: str = "") -> Worker:
         """Start one try of a step, behind doors of its own, and return it at once."""
         worker = self.stack.nursery.worker(name or call.step)
+        worker.actor = threading.get_ident()
         doors = Doors(worker, self.stack.addresses, self._ask)
         env = {**self.env, **self.stack.env_of(doors.ports), "POLKU_BUCKET": self.name, "CRASH_NAME": self.name}
         self.living[worker.number] = worker
@@ -334,8 +335,11 @@ class World:
         return self.task(Call("notify"), retry=retry)
 
     def pass_time(self) -> None:
-        """Let claims of dead notify runs grow old."""
-        self.stack.database.execute(f"update {SCHEMA}.log set claimed_at = claimed_at - interval '1 hour' where forwarded_at is null")
+        """Let claims of dead notify runs grow as old as it takes to count as given up; the channel's history stays where it is."""
+        self.stack.database.execute(
+            f"update {SCHEMA}.log set claimed_at = dateadd(minute, -11, claimed_at) "
+            "where forwarded_at is null and claimed_at > dateadd(minute, -10, sysdate)"
+        )
 
     def calm(self, *sources: str, most: int = 6) -> None:
         """Let runs pass in peace until there is nothing left to do; raises AssertionError where it does not come to that."""
