@@ -20,19 +20,26 @@ def main() -> int:
     parser.add_argument("--s3-endpoint", help="where COPY reads; without it the AWS environment says so")
     parser.add_argument("--user", default="polku")
     parser.add_argument("--database", default="polku")
-    parser.add_argument("--postgres-database", action="append", default=[], help="a plain database to make underneath; its address is printed")
+    parser.add_argument(
+        "--postgres-database", action="append", default=[], help="a plain database to make underneath; its address is printed"
+    )
     arguments = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     password = {"password": os.environ["REDSHIFT_PASSWORD"]} if os.environ.get("REDSHIFT_PASSWORD") else {}
     server = RedshiftServer(
-        port=arguments.port, data=arguments.data, s3_endpoint=arguments.s3_endpoint, user=arguments.user, database=arguments.database, **password
+        port=arguments.port,
+        data=arguments.data,
+        s3_endpoint=arguments.s3_endpoint,
+        user=arguments.user,
+        database=arguments.database,
+        **password,
     )
     with server:
         for name in arguments.postgres_database:
-            print(f"postgres {name} {server.postgres_dsn(name)}")  # noqa: T201
-        print(f"ready {server.host}:{server.port} ca {server.ca_folder}", flush=True)  # noqa: T201
+            print(f"postgres {name} {server.postgres_dsn(name)}")
+        print(f"ready {server.host}:{server.port} ca {server.ca_folder}", flush=True)
         while not ended.wait(3600):
             pass
     return 0

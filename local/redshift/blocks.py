@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import load_errors
-from .load_errors import BadRow, Column
+from .load_errors import BadRow, Column, invalid_utf8
 from .values import check_super
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ MAX_ROW = 4 * 1024 * 1024
 _NEWLINE = 10
 _PLAIN = {
     "int2": re.compile(rb"-?\d{1,4}"), "int4": re.compile(rb"-?\d{1,9}"), "int8": re.compile(rb"-?\d{1,18}"),
-    "date": re.compile(rb"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"), "bool": re.compile(rb"[tf]"), "float8": re.compile(rb"-?\d{1,9}(\.\d{1,6})?"),
+    "date": re.compile(rb"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"), "bool": re.compile(rb"[tf]"),
+    "float8": re.compile(rb"-?\d{1,9}(\.\d{1,6})?"),
 }  # fmt: skip
 """Values that both read alike, by type; everything else goes the slow way."""
 _SUPER_LOOK = 1000
@@ -137,7 +138,7 @@ class Blocks:
                 same = same & (data[np.minimum(starts + offset, len(data) - 1)] == byte)
         return same
 
-    def _column_fault(
+    def _column_fault(  # noqa: C901
         self, block: bytes, data: NDArray[np.uint8], column: Column, starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> tuple[int, tuple[int, str]] | None:
         if not len(starts):
@@ -176,16 +177,10 @@ class Blocks:
         if not len(which):
             return good
         text = data[starts[which][:, None] + np.arange(len(_PATTERN))]
-        digits = _PATTERN == ord("d")
+        digits = ord("d") == _PATTERN
         fits = ((text[:, digits] - ord("0")) <= 9).all(axis=1) & (text[:, ~digits] == _PATTERN[~digits]).all(axis=1)  # noqa: PLR2004
         good[which] = fits
         return good
-
-
-def invalid_utf8(data: bytes, error: UnicodeDecodeError) -> str:
-    """Return Redshift's reason for bytes that are no UTF-8."""
-    bad = data[error.start : error.start + 4]
-    return f"String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: {bad[:1].hex()} (error 3)"
 
 
 def escaped(block: bytes) -> bytes:

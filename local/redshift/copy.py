@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from .s3 import S3, S3Object
 
 _FAST_DELIMITERS = frozenset(range(1, 128)) - set(b"\n\r\\.0123456789abcdefghijklmnopqrstuvwxyz")
-_GENERAL_OPTIONS = {"ESCAPE", "EMPTYASNULL", "BLANKSASNULL", "TRIMBLANKS", "REMOVEQUOTES", "TRUNCATECOLUMNS", "IGNOREBLANKLINES", "FILLRECORD"}
+_GENERAL_OPTIONS = {
+    "ESCAPE",
+    "EMPTYASNULL",
+    "BLANKSASNULL",
+    "TRIMBLANKS",
+    "REMOVEQUOTES",
+    "TRUNCATECOLUMNS",
+    "IGNOREBLANKLINES",
+    "FILLRECORD",
+}
 _BLOCK = 512 * 1024
 
 
@@ -110,7 +119,7 @@ class Load:
         Args:
             fields: Of PostgreSQL's ErrorResponse.
         """
-        where = re.search(r'^COPY .*?, line (\d+)(?:, column ([^:\n]+))?(?::|$)', fields.get("W", ""), re.MULTILINE)
+        where = re.search(r"^COPY .*?, line (\d+)(?:, column ([^:\n]+))?(?::|$)", fields.get("W", ""), re.MULTILINE)
         if not where:
             return None
         row = int(where[1]) - 1
@@ -148,7 +157,7 @@ def is_fast(command: CopyCommand) -> bool:
         and not command.options & _GENERAL_OPTIONS
         and command.replacement is None
         and command.delimiter[0] in _FAST_DELIMITERS
-        and command.null not in (b"",)
+        and command.null != b""
         and not command.date_format
         and command.time_format.lower() in ("", "auto", "auto ignorecase")
     )
@@ -158,7 +167,7 @@ def _column_of(fields: dict[str, str]) -> str:
     return fields.get("c", "")
 
 
-def _reason(fields: dict[str, str], column: Column | None) -> tuple[int, str]:
+def _reason(fields: dict[str, str], column: Column | None) -> tuple[int, str]:  # noqa: PLR0911
     state = fields.get("C", "")
     kind = column.kind if column else ""
     if state == "23502":

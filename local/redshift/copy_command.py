@@ -64,14 +64,16 @@ class CopyCommand:
         """
         names = ", ".join(_quoted(c) for c in columns or self.columns)
         delimiter, null = (self.delimiter.decode(), self.null.decode().replace("\\", "\\\\")) if as_it_is else ("\x01", "\\N")
-        return f"copy {self.table}{f' ({names})' if names else ''} from stdin with (format text, delimiter {literal(delimiter)}, null {literal(null)})"
+        target = f"{self.table} ({names})" if names else self.table
+        return f"copy {target} from stdin with (format text, delimiter {literal(delimiter)}, null {literal(null)})"
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_FLAGS = {"ESCAPE", "EMPTYASNULL", "BLANKSASNULL", "TRIMBLANKS", "REMOVEQUOTES", "TRUNCATECOLUMNS", "IGNOREBLANKLINES", "FILLRECORD", "IGNOREALLERRORS",
+_FLAGS = {"ESCAPE", "EMPTYASNULL", "BLANKSASNULL", "TRIMBLANKS", "REMOVEQUOTES", "TRUNCATECOLUMNS", "IGNOREBLANKLINES", "FILLRECORD",
+    "IGNOREALLERRORS",
           "ACCEPTANYDATE", "ROUNDEC", "EXPLICIT_IDS", "NOLOAD", "ENCRYPTED", "SSH"}  # fmt: skip
 _FLAGS_HERE = {"ESCAPE", "EMPTYASNULL", "BLANKSASNULL", "TRIMBLANKS", "REMOVEQUOTES", "TRUNCATECOLUMNS", "IGNOREBLANKLINES", "FILLRECORD"}
 _FORMATS = {"CSV", "JSON", "PARQUET", "ORC", "AVRO", "FIXEDWIDTH", "SHAPEFILE"}
@@ -131,7 +133,7 @@ def parse_copy(tokens: list[Token]) -> CopyCommand:  # noqa: C901, PLR0912, PLR0
 
     while at < len(s):
         key = word(at)
-        if key in ("WITH",):
+        if key == "WITH":
             at += 1
         elif key == "IAM_ROLE":
             if word(at + 1) == "DEFAULT":
@@ -228,7 +230,7 @@ def parse_copy(tokens: list[Token]) -> CopyCommand:  # noqa: C901, PLR0912, PLR0
         )
     fmt = values.get("format", "text")
     if fmt == "csv" and options & {"ESCAPE", "REMOVEQUOTES"}:
-        raise RedshiftError(f"{sorted(options & {'ESCAPE', 'REMOVEQUOTES'})[0]} option is not supported for CSV", "0A000")
+        raise RedshiftError(f"{min(options & {'ESCAPE', 'REMOVEQUOTES'})} option is not supported for CSV", "0A000")
     if fmt == "json" and (options & {"ESCAPE", "REMOVEQUOTES", "DELIMITER", "FILLRECORD"}):
         raise RedshiftError("The JSON format takes no DELIMITER, ESCAPE, REMOVEQUOTES or FILLRECORD", "0A000")
     return CopyCommand(table=table, bucket=match[1], key=match[2], columns=tuple(columns), options=frozenset(options), **values)  # type: ignore[arg-type]

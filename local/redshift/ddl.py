@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .tokens import Token
 
 _ENCODINGS = {
-    "AUTO", "RAW", "AZ64", "BYTEDICT", "DELTA", "DELTA32K", "LZO", "MOSTLY8", "MOSTLY16", "MOSTLY32", "RUNLENGTH", "TEXT255", "TEXT32K", "ZSTD",
+    "AUTO", "RAW", "AZ64", "BYTEDICT", "DELTA", "DELTA32K", "LZO", "MOSTLY8", "MOSTLY16", "MOSTLY32", "RUNLENGTH", "TEXT255",
+    "TEXT32K", "ZSTD",
 }  # fmt: skip
 _STYLES = {"EVEN", "KEY", "ALL", "AUTO"}
 
@@ -42,7 +43,9 @@ class Storage:
         if self.sortkey and not any(self.kinds.get(name, "super") in ("super", "boolean") for name in self.sortkey):
             name = self.table.rsplit(".", 1)[-1].strip('"')[:40]
             columns = ", ".join('"' + column + '"' for column in self.sortkey)
-            statements.append(f'create index if not exists "redshift_zone_map_{name}" on {self.table} using brin ({columns}) with (autosummarize = on)')
+            statements.append(
+                f'create index if not exists "redshift_zone_map_{name}" on {self.table} using brin ({columns}) with (autosummarize = on)'
+            )
         return tuple(statements)
 
 
@@ -76,7 +79,7 @@ def create_table(tokens: list[Token]) -> tuple[str, Storage]:
     columns: list[str] = []
     if at < len(s) and s[at].key == "(":
         parts, end = groups(s, at)
-        if end + 1 < len(s) and s[end + 1].key == "AS" or not _definitions(parts):
+        if (end + 1 < len(s) and s[end + 1].key == "AS") or not _definitions(parts):
             columns = [" ".join(t.text for t in part) for part in parts]
         else:
             columns = _columns(parts, name, storage)
@@ -139,7 +142,7 @@ def _like(part: list[Token]) -> str:
     return f"like {parent} {' '.join(options).lower()}".rstrip()
 
 
-def _column(part: list[Token], table: str, storage: Storage, required: set[str]) -> str:  # noqa: C901
+def _column(part: list[Token], table: str, storage: Storage, required: set[str]) -> str:  # noqa: C901, PLR0912
     name = part[0].text
     kind, at = column_type(part, 1, f"{table.rsplit('.', 1)[-1]}.{part[0].name}")
     words = [name, kind]
@@ -251,11 +254,11 @@ def _attributes(s: list[Token], at: int, storage: Storage) -> int:
             inside, end = groups(s, at + 1)
             storage.sortkey = [piece[0].name for piece in inside]
             at = end + 1
-        elif key == "SORTKEY" and following == "AUTO":
-            at += 2
-        elif key == "ENCODE" and following == "AUTO":
-            at += 2
-        elif key == "BACKUP" and following in ("YES", "NO"):
+        elif (
+            (key == "SORTKEY" and following == "AUTO")
+            or (key == "ENCODE" and following == "AUTO")
+            or (key == "BACKUP" and following in ("YES", "NO"))
+        ):
             at += 2
         else:
             raise syntax(s[at].text)

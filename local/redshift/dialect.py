@@ -24,7 +24,8 @@ class Plan:
 
     Args:
         sql: What PostgreSQL gets; "" means nothing (an empty statement).
-        kind: "plain", "copy", "truncate" (commits), "table" (a CREATE TABLE), "begin", "end", or "none" (a statement that changes nothing here).
+        kind: "plain", "copy", "truncate" (commits), "table" (a CREATE TABLE), "begin", "end",
+            or "none" (a statement that changes nothing here).
         tag: CommandComplete's tag, where it is not PostgreSQL's own.
         copy: The COPY from S3.
         after: Statements of our own to run once it is done, in the same transaction.
@@ -148,7 +149,7 @@ def _query_of(tokens: list[Token]) -> list[Token]:
 
 
 def _alter_other(tokens: list[Token], s: list[Token]) -> Plan:
-    if s[1].key in ("SCHEMA",):
+    if s[1].key == "SCHEMA":
         return Plan(join(tokens))
     raise not_here(f"ALTER {s[1].text.upper()}")
 
@@ -213,11 +214,13 @@ def _lock(s: list[Token]) -> str:
 
 
 _SETTINGS_HERE = {
-    "SEARCH_PATH", "APPLICATION_NAME", "CLIENT_ENCODING", "DATESTYLE", "EXTRA_FLOAT_DIGITS", "STATEMENT_TIMEOUT", "TIMEZONE", "INTERVALSTYLE",
+    "SEARCH_PATH", "APPLICATION_NAME", "CLIENT_ENCODING", "DATESTYLE", "EXTRA_FLOAT_DIGITS", "STATEMENT_TIMEOUT", "TIMEZONE",
+    "INTERVALSTYLE",
     "CLIENT_MIN_MESSAGES", "STANDARD_CONFORMING_STRINGS",
 }  # fmt: skip
 _SETTINGS_IGNORED = {
-    "QUERY_GROUP", "ENABLE_RESULT_CACHE_FOR_SESSION", "WLM_QUERY_SLOT_COUNT", "ANALYZE_THRESHOLD_PERCENT", "DESCRIBE_FIELD_NAME_IN_UPPERCASE",
+    "QUERY_GROUP", "ENABLE_RESULT_CACHE_FOR_SESSION", "WLM_QUERY_SLOT_COUNT", "ANALYZE_THRESHOLD_PERCENT",
+    "DESCRIBE_FIELD_NAME_IN_UPPERCASE",
     "MAX_CURSOR_RESULT_SET_SIZE", "JSON_SERIALIZATION_ENABLE", "JSON_SERIALIZATION_PARSE_NESTED_STRINGS", "NAVIGATE_SUPER_NULL_ON_ERROR",
     "CAST_SUPER_NULL_ON_ERROR", "PARSE_SUPER_NULL_ON_ERROR", "ENABLE_CASE_SENSITIVE_SUPER_ATTRIBUTE", "DATASHARE_BREAK_GLASS_SESSION_VAR",
     "METADATA_TOKEN", "AUTO_MV", "MV_ENABLE_AQMV_FOR_SESSION", "ENABLE_NUMERIC_ROUNDING", "STATEMENT_MEM",
@@ -227,7 +230,7 @@ _SETTINGS_IGNORED = {
 def _set(tokens: list[Token], s: list[Token]) -> Plan:
     keys = [t.key for t in s]
     if keys[1:2] in (["SESSION"], ["LOCAL"]) and keys[2:3] not in (["CHARACTERISTICS"], ["AUTHORIZATION"]):
-        name = keys[2] if len(keys) > 2 else ""
+        name = keys[2] if len(keys) > 2 else ""  # noqa: PLR2004
     else:
         name = keys[1] if len(keys) > 1 else ""
     if name == "TIME":

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 _PARTS = {
-    "YEAR": "year", "YEARS": "year", "Y": "year", "YR": "year", "YRS": "year", "QUARTER": "quarter", "QUARTERS": "quarter", "QTR": "quarter", "QTRS": "quarter",
+    "YEAR": "year", "YEARS": "year", "Y": "year", "YR": "year", "YRS": "year", "QUARTER": "quarter", "QUARTERS": "quarter",
+    "QTR": "quarter", "QTRS": "quarter",
     "MONTH": "month", "MONTHS": "month", "MON": "month", "MONS": "month", "WEEK": "week", "WEEKS": "week", "W": "week",
     "DAY": "day", "DAYS": "day", "D": "day", "HOUR": "hour", "HOURS": "hour", "H": "hour", "HR": "hour", "HRS": "hour",
     "MINUTE": "minute", "MINUTES": "minute", "M": "minute", "MIN": "minute", "MINS": "minute",
     "SECOND": "second", "SECONDS": "second", "S": "second", "SEC": "second", "SECS": "second",
     "MILLISECOND": "millisecond", "MILLISECONDS": "millisecond", "MS": "millisecond", "MSEC": "millisecond", "MSECS": "millisecond",
-    "MICROSECOND": "microsecond", "MICROSECONDS": "microsecond", "MICROSEC": "microsecond", "MICROSECS": "microsecond", "USEC": "microsecond", "USECS": "microsecond",
+    "MICROSECOND": "microsecond", "MICROSECONDS": "microsecond", "MICROSEC": "microsecond", "MICROSECS": "microsecond",
+    "USEC": "microsecond", "USECS": "microsecond",
 }  # fmt: skip
 _FIELDS = {"EPOCH": "epoch", "DOW": "dow", "DAYOFWEEK": "dow", "DOY": "doy", "DAYOFYEAR": "doy", "DW": "dow", "DY": "doy"}
 
@@ -90,7 +92,9 @@ def _navigate(s: list[Token], at: int, supers: Collection[str], aliases: frozens
     while end + 2 < len(s) and s[end + 1].key == "." and s[end + 2].name:
         end += 2
         places.append(end)
-    column = next((k for k, index in enumerate(places) if s[index].name in supers and not (k < len(places) - 1 and s[index].name in aliases)), None)
+    column = next(
+        (k for k, index in enumerate(places) if s[index].name in supers and not (k < len(places) - 1 and s[index].name in aliases)), None
+    )
     if column is None:
         return end
     first = places[column] + 1
@@ -247,7 +251,7 @@ def _median(s: list[Token], at: int) -> None:
 
 def _extract(s: list[Token], at: int) -> None:
     """EXTRACT gives an integer."""
-    parts, end = groups(s, at + 1)
+    parts, _ = groups(s, at + 1)
     if len(parts) != 1 or len(parts[0]) < 3 or parts[0][1].key != "FROM":  # noqa: PLR2004
         raise syntax(s[at].text)
     field = parts[0][0]

@@ -82,11 +82,19 @@ def load_failed(table: str, bad: BadRow) -> LoadFailed:
     return LoadFailed(f"Load into table '{table}' failed.  Check 'stl_load_errors' system table for details.", bad=bad)
 
 
+def invalid_utf8(data: bytes, error: UnicodeDecodeError) -> str:
+    """Return Redshift's reason for bytes that are no UTF-8."""
+    bad = data[error.start : error.start + 4]
+    return f"String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: {bad[:1].hex()} (error 3)"
+
+
 def internal(message: str, code: int, location: str, context: str = "") -> LoadFailed:
     """Return an error in the shape that Redshift gives those of its inner parts."""
     rule = "-----------------------------------------------"
     return LoadFailed(
-        message, detail=f"\n  {rule}\n  error:  {message}\n  code:      {code}\n  context:   {context}\n  query:     0\n  location:  {location}\n  process:   padbmaster\n  {rule}\n"
+        message,
+        detail=f"\n  {rule}\n  error:  {message}\n  code:      {code}\n  context:   {context}\n  query:     0\n"
+        f"  location:  {location}\n  process:   padbmaster\n  {rule}\n",
     )
 
 

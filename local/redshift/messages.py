@@ -16,7 +16,7 @@ def translated(fields: Mapping[str, str]) -> dict[str, str]:
     state, message = fields.get("C", ""), fields.get("M", "")
     kept = {k: v for k, v in fields.items() if k in "SVCMDH"}
     if state == "40001":
-        detail = "Serializable isolation violation on table - {0}, transactions forming the cycle are: {0}, {0} (pid:0)".format(0)
+        detail = "Serializable isolation violation on table - 0, transactions forming the cycle are: 0, 0 (pid:0)"
         return {**_plain(kept), "C": "XX000", "M": "1023", "D": detail}
     if state == "23514" and (match := re.match(r"redshift_bytes_\d+_(\d+)(_char)?", fields.get("n", ""))):
         kind = "character" if match[2] else "character varying"

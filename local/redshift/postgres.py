@@ -155,7 +155,7 @@ class Postgres:
 
     def connect(self, database: str, **options: Any) -> Any:
         """Return a psycopg connection of the superuser, in autocommit."""
-        import psycopg  # noqa: PLC0415  (only the server's process needs it)
+        import psycopg
 
         return psycopg.connect(host=str(self._sockets), port=self.port, user=SUPERUSER, dbname=database, autocommit=True, **options)
 
@@ -163,13 +163,13 @@ class Postgres:
         """Return the address of a database over loopback TCP, made if it is not there yet."""
         with self.connect("postgres") as admin:
             if not admin.execute("select 1 from pg_database where datname = %s", (database,)).fetchone():
-                from psycopg import sql  # noqa: PLC0415
+                from psycopg import sql
 
                 admin.execute(sql.SQL("create database {}").format(sql.Identifier(database)))
         return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def _wait(self) -> None:
-        import psycopg  # noqa: PLC0415
+        import psycopg
 
         deadline = time.monotonic() + 60
         while True:
@@ -207,7 +207,7 @@ def _identity() -> dict[str, Any]:
     """PostgreSQL refuses to run as root: then it runs as ``nobody``, who owns its folder and nothing else."""
     if os.name != "posix" or os.geteuid() != 0:
         return {}
-    import pwd  # noqa: PLC0415
+    import pwd
 
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from .tokens import Token
 
 _STATEMENTS = {
-    "SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "TRUNCATE", "COPY", "BEGIN", "START", "COMMIT", "END", "ROLLBACK",
+    "SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "TRUNCATE", "COPY", "BEGIN", "START", "COMMIT", "END",
+    "ROLLBACK",
     "ABORT", "LOCK", "SET", "RESET", "SHOW", "ANALYZE", "VACUUM", "EXPLAIN", "GRANT", "REVOKE", "COMMENT", "DECLARE", "FETCH", "CLOSE",
-    "PREPARE", "EXECUTE", "DEALLOCATE", "VALUES", "CANCEL", "MERGE", "CALL", "UNLOAD", "USE", "(", "DISCARD", "SAVEPOINT", "RELEASE", "LISTEN",
+    "PREPARE", "EXECUTE", "DEALLOCATE", "VALUES", "CANCEL", "MERGE", "CALL", "UNLOAD", "USE", "(", "DISCARD", "SAVEPOINT", "RELEASE",
+    "LISTEN",
     "NOTIFY", "UNLISTEN", "CLUSTER", "REINDEX", "CHECKPOINT", "LOAD", "DO", "REFRESH", "IMPORT", "SECURITY", "REASSIGN", "TABLE", "MOVE",
 }  # fmt: skip
 _UNKNOWN = {
@@ -36,7 +38,7 @@ _UNKNOWN = {
 }
 _LATER = {"UNLOAD", "CALL", "CANCEL", "USE", "REFRESH", "EXECUTE", "PREPARE"}
 _OBJECTS = {
-    "INDEX": "SQL command \"CREATE INDEX\" not supported on Redshift tables.",
+    "INDEX": 'SQL command "CREATE INDEX" not supported on Redshift tables.',
     "TRIGGER": "CREATE TRIGGER is not supported",
     "EXTENSION": "CREATE EXTENSION is not supported",
     "SEQUENCE": "CREATE SEQUENCE is not supported",
@@ -51,25 +53,56 @@ _OBJECTS = {
 }  # fmt: skip
 _OBJECTS_LATER = {"FUNCTION", "PROCEDURE", "EXTERNAL", "MATERIALIZED", "LIBRARY", "DATASHARE", "MODEL", "USER", "GROUP", "ROLE", "DATABASE"}
 _FUNCTIONS = {  # PostgreSQL's, which Redshift lacks
-    "ROW_TO_JSON", "TO_JSON", "TO_JSONB", "JSON_BUILD_OBJECT", "JSONB_BUILD_OBJECT", "JSON_AGG", "JSONB_AGG", "JSON_OBJECT_AGG", "JSONB_OBJECT_AGG",
+    "ROW_TO_JSON", "TO_JSON", "TO_JSONB", "JSON_BUILD_OBJECT", "JSONB_BUILD_OBJECT", "JSON_AGG", "JSONB_AGG", "JSON_OBJECT_AGG",
+    "JSONB_OBJECT_AGG",
     "JSONB_SET", "JSON_EACH", "JSONB_EACH", "JSONB_TYPEOF", "ARRAY_AGG", "UNNEST", "ARRAY_LENGTH", "STRING_AGG",
     "STRING_TO_ARRAY", "ARRAY_TO_STRING", "GEN_RANDOM_UUID", "CLOCK_TIMESTAMP", "STATEMENT_TIMESTAMP", "TRANSACTION_TIMESTAMP",
-    "FORMAT", "REGEXP_MATCHES", "REGEXP_SPLIT_TO_TABLE", "REGEXP_SPLIT_TO_ARRAY", "MAKE_DATE", "MAKE_TIMESTAMP", "MAKE_INTERVAL", "DATE_BIN",
+    "FORMAT", "REGEXP_MATCHES", "REGEXP_SPLIT_TO_TABLE", "REGEXP_SPLIT_TO_ARRAY", "MAKE_DATE", "MAKE_TIMESTAMP", "MAKE_INTERVAL",
+    "DATE_BIN",
     "NUM_NONNULLS", "NEXTVAL", "CURRVAL", "SETVAL", "LASTVAL", "PG_ADVISORY_LOCK", "PG_ADVISORY_XACT_LOCK", "PG_TRY_ADVISORY_LOCK",
-    "CONCAT_WS", "REGEXP_MATCH", "REGEXP_LIKE", "MODE", "JSON_OBJECT", "JSON_ARRAY", "SCALE", "DIV", "JSONB_PATH_QUERY", "LO_IMPORT", "LO_EXPORT", "PG_READ_FILE", "PG_LS_DIR", "DBLINK",
+    "CONCAT_WS", "REGEXP_MATCH", "REGEXP_LIKE", "MODE", "JSON_OBJECT", "JSON_ARRAY", "SCALE", "DIV", "JSONB_PATH_QUERY", "LO_IMPORT",
+    "LO_EXPORT", "PG_READ_FILE", "PG_LS_DIR", "DBLINK",
 }  # fmt: skip
 
 
-_AGGREGATES = {"SUM", "AVG", "COUNT", "MIN", "MAX", "FIRST_VALUE", "LAST_VALUE", "NTH_VALUE", "STDDEV", "STDDEV_SAMP", "STDDEV_POP", "VARIANCE", "VAR_SAMP", "VAR_POP"}
+_AGGREGATES = {
+    "SUM",
+    "AVG",
+    "COUNT",
+    "MIN",
+    "MAX",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "NTH_VALUE",
+    "STDDEV",
+    "STDDEV_SAMP",
+    "STDDEV_POP",
+    "VARIANCE",
+    "VAR_SAMP",
+    "VAR_POP",
+}
 _DROPS = {"TABLE", "VIEW", "SCHEMA"}
-_SHOWS = {"TABLES", "SCHEMAS", "DATABASES", "COLUMNS", "TABLE", "VIEW", "PROCEDURE", "EXTERNAL", "GRANTS", "DATASHARES", "MODEL", "PARAMETERS"}
+_SHOWS = {
+    "TABLES",
+    "SCHEMAS",
+    "DATABASES",
+    "COLUMNS",
+    "TABLE",
+    "VIEW",
+    "PROCEDURE",
+    "EXTERNAL",
+    "GRANTS",
+    "DATASHARES",
+    "MODEL",
+    "PARAMETERS",
+}
 _JSON = {
     "JSON_PARSE", "JSON_SERIALIZE", "JSON_SERIALIZE_TO_VARBYTE", "JSON_TYPEOF", "JSON_EXTRACT_PATH_TEXT", "JSON_EXTRACT_ARRAY_ELEMENT_TEXT",
     "JSON_ARRAY_LENGTH", "JSON_SIZE",
 }  # fmt: skip
 
 
-def check(tokens: list[Token]) -> None:
+def check(tokens: list[Token]) -> None:  # noqa: C901
     """Raise RedshiftError where Redshift would refuse this statement, or where we cannot do it."""
     s = solid(tokens)
     first, second = s[0].key, s[1].key if len(s) > 1 else ""
@@ -84,7 +117,9 @@ def check(tokens: list[Token]) -> None:
     elif first == "SHOW" and second in _SHOWS:
         raise not_here(f"SHOW {second}")
     elif first in ("GRANT", "REVOKE") and any(t.key in ("GROUP", "ROLE", "ASSUMEROLE", "DATASHARE", "MASKING", "RLS") for t in s):
-        raise not_here(f"{first} on or to a {next(t.text for t in s if t.key in ('GROUP', 'ROLE', 'ASSUMEROLE', 'DATASHARE', 'MASKING', 'RLS'))}")
+        raise not_here(
+            f"{first} on or to a {next(t.text for t in s if t.key in ('GROUP', 'ROLE', 'ASSUMEROLE', 'DATASHARE', 'MASKING', 'RLS'))}"
+        )
     elif first == "DECLARE" and any(t.key in ("HOLD", "SCROLL", "BINARY") for t in s):
         raise syntax(next(t.text for t in s if t.key in ("HOLD", "SCROLL", "BINARY")))
     elif first == "MERGE":
@@ -139,7 +174,7 @@ def _check_query(s: list[Token]) -> None:
             _check_window(s, i)
 
 
-def _check_clause(s: list[Token], i: int, first: str, before: str, following: str) -> None:  # noqa: C901
+def _check_clause(s: list[Token], i: int, first: str, before: str, following: str) -> None:  # noqa: C901, PLR0912
     token = s[i]
     key = token.key
     if key == "ON" and following == "CONFLICT":
@@ -162,7 +197,12 @@ def _check_clause(s: list[Token], i: int, first: str, before: str, following: st
         raise syntax(token.text)
     if key == "FETCH" and following in ("FIRST", "NEXT") and first != "FETCH":
         raise syntax(token.text)
-    if key in ("ANY", "SOME", "ALL") and following == "(" and before in ("=", "<>", "!=", "<", ">", "<=", ">=") and s[i + 2].key not in ("SELECT", "WITH", "("):
+    if (
+        key in ("ANY", "SOME", "ALL")
+        and following == "("
+        and before in ("=", "<>", "!=", "<", ">", "<=", ">=")
+        and s[i + 2].key not in ("SELECT", "WITH", "(")
+    ):
         raise refused(f"{key} over an array is not supported")
     if key == "IS" and "DISTINCT" in (following, s[i + 2].key if following == "NOT" and i + 2 < len(s) else ""):
         raise not_here("IS [NOT] DISTINCT FROM")
@@ -176,7 +216,8 @@ def _check_call(token: Token, key: str, first: str) -> None:
         raise RedshiftError(f"function {token.text.lower()} does not exist", "42883")
     if key == "GENERATE_SERIES" and first in ("INSERT", "CREATE"):
         raise RedshiftError(
-            "Specified types or functions (one per INFO message) not supported on Redshift tables.", "0A000",
+            "Specified types or functions (one per INFO message) not supported on Redshift tables.",
+            "0A000",
             detail='Function "generate_series" runs on the leader node only.',
         )
 

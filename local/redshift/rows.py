@@ -1,7 +1,8 @@
 """
 Files that have to be read field by field: CSV, JSON, and text with options that change values.
 
-Each value leaves in the one form that PostgreSQL and Redshift read alike, so that what came in an uncommon form is read by Redshift's rules.
+Each value leaves in the one form that PostgreSQL and Redshift read alike, so that what came in an uncommon form is read by
+Redshift's rules.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING
 
 from . import load_errors
-from .load_errors import BadRow, Column
+from .load_errors import BadRow, Column, invalid_utf8
 from .values import check_value, to_boolean, to_date, to_timestamp
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _fields(raw: bytes, command: CopyCommand) -> list[bytes | None]:
                 break
             at = match.end()
     elif "ESCAPE" in command.options:
-        pieces = re.findall(rb"((?:\\.|[^\\" + re.escape(delimiter) + rb"])*)(?:" + re.escape(delimiter) + rb"|$)", raw + delimiter, re.DOTALL)[:-1]
+        pieces = re.findall(
+            rb"((?:\\.|[^\\" + re.escape(delimiter) + rb"])*)(?:" + re.escape(delimiter) + rb"|$)", raw + delimiter, re.DOTALL
+        )[:-1]
         pieces = pieces or [b""]
     else:
         pieces = raw.split(delimiter)
@@ -141,7 +144,7 @@ def _field(piece: bytes, command: CopyCommand) -> bytes | None:
     return piece
 
 
-def _csv(lines: Iterator[bytes], command: CopyCommand, columns: Sequence[Column]) -> Iterator[Record]:
+def _csv(lines: Iterator[bytes], command: CopyCommand, columns: Sequence[Column]) -> Iterator[Record]:  # noqa: C901
     held: list[bytes] = []
 
     def decoded() -> Iterator[str]:
@@ -150,7 +153,12 @@ def _csv(lines: Iterator[bytes], command: CopyCommand, columns: Sequence[Column]
             yield line.decode("latin-1")
 
     reader = csv.reader(
-        decoded(), delimiter=command.delimiter.decode(), quotechar=command.quote.decode(), doublequote=True, strict=True, lineterminator="\n"
+        decoded(),
+        delimiter=command.delimiter.decode(),
+        quotechar=command.quote.decode(),
+        doublequote=True,
+        strict=True,
+        lineterminator="\n",
     )
     csv.field_size_limit(MAX_ROW + 1)
     number = 0
@@ -181,14 +189,13 @@ def _csv(lines: Iterator[bytes], command: CopyCommand, columns: Sequence[Column]
         yield first, number, raw, fields
 
 
-def _json(lines: Iterator[bytes], command: CopyCommand, columns: Sequence[Column]) -> Iterator[Record]:
+def _json(lines: Iterator[bytes], command: CopyCommand, columns: Sequence[Column]) -> Iterator[Record]:  # noqa: C901
     """Objects one after another; in a file whose every line is one, at the cost of a line."""
     decoder = json.JSONDecoder()
     names = {c.name: i for i, c in enumerate(columns)}
     ignore_case = command.json_paths == "auto ignorecase"
-    waiting, first, number = "", 0, 0
-    for line in lines:
-        number += 1
+    waiting, first = "", 0
+    for number, line in enumerate(lines, start=1):
         try:
             waiting += line.decode()
         except UnicodeDecodeError as error:
@@ -232,7 +239,7 @@ _READERS = {"text": _text, "csv": _csv, "json": _json}
 
 def _row(fields: list[bytes | None], raw: bytes, command: CopyCommand, columns: Sequence[Column], delimiter: bytes, null: bytes) -> bytes:
     out = []
-    for field, column in zip(fields, columns):
+    for field, column in zip(fields, columns, strict=True):
         value = _value(field, raw, command, column)
         if value is None:
             out.append(null)
@@ -242,7 +249,7 @@ def _row(fields: list[bytes | None], raw: bytes, command: CopyCommand, columns: 
     return delimiter.join(out) + b"\n"
 
 
-def _value(field: bytes | None, raw: bytes, command: CopyCommand, column: Column) -> bytes | None:  # noqa: C901, PLR0912
+def _value(field: bytes | None, raw: bytes, command: CopyCommand, column: Column) -> bytes | None:  # noqa: C901
     kind, options = column.kind, command.options
     value = field
     if value is not None and kind in ("varchar", "char"):
@@ -283,8 +290,7 @@ def _valid_text(value: bytes, command: CopyCommand, column: Column, raw: bytes) 
         value.decode()
     except UnicodeDecodeError as error:
         if command.replacement is None:
-            reason = f"String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: {value[error.start : error.start + 1].hex()} (error 3)"
-            raise _bad((1220, reason), column, raw, value) from error
+            raise _bad((1220, invalid_utf8(value, error)), column, raw, value) from error
         return _replaced(value, command.replacement.encode())
     return value
 

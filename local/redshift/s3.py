@@ -47,15 +47,18 @@ class S3:
     def client(self) -> Any:
         """The boto3 client, made at its first use: importing boto3 takes a while."""
         if self._client is None:
-            import boto3  # noqa: PLC0415
-            from botocore.config import Config  # noqa: PLC0415
+            import boto3
+            from botocore.config import Config
 
-            keys = {}
+            keys: dict[str, Any] = {}
             if self.endpoint and not os.environ.get("AWS_ACCESS_KEY_ID"):
                 keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
             self._client = boto3.session.Session().client(
-                "s3", endpoint_url=self.endpoint, region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-                config=Config(s3={"addressing_style": "path"} if self.endpoint else {}, retries={"max_attempts": 3}), **keys,
+                "s3",
+                endpoint_url=self.endpoint,
+                region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+                config=Config(s3={"addressing_style": "path"} if self.endpoint else {}, retries={"max_attempts": 3}),
+                **keys,
             )
         return self._client
 
@@ -74,7 +77,7 @@ class S3:
         return found
 
     def _listed(self, bucket: str, prefix: str) -> list[S3Object]:
-        from botocore.exceptions import ClientError  # noqa: PLC0415
+        from botocore.exceptions import ClientError
 
         try:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -83,7 +86,7 @@ class S3:
             raise _service(error) from error
 
     def _manifest(self, command: CopyCommand) -> list[S3Object]:
-        from botocore.exceptions import ClientError  # noqa: PLC0415
+        from botocore.exceptions import ClientError
 
         try:
             text = self.client.get_object(Bucket=command.bucket, Key=command.key)["Body"].read()
@@ -94,7 +97,9 @@ class S3:
             entries = json.loads(text)["entries"]
             named = [(str(entry["url"]), entry.get("mandatory", False)) for entry in entries]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise internal("Problem reading manifest file - invalid JSON or missing entries", 8001, "s3_utility.cpp:284", context) from error
+            raise internal(
+                "Problem reading manifest file - invalid JSON or missing entries", 8001, "s3_utility.cpp:284", context
+            ) from error
         found: list[S3Object] = []
         for url, mandatory in named:
             bucket, _, key = url.removeprefix("s3://").partition("/")
@@ -105,11 +110,16 @@ class S3:
             elif mandatory is True:
                 raise internal(f"The specified S3 prefix '{key}' does not exist", 8001, "s3_utility.cpp:673", context)
         if not found:
-            raise internal("Manifest file does not name any file that exists" if named else "Manifest file has no entries", 8001, "s3_utility.cpp:300", context)
+            raise internal(
+                "Manifest file does not name any file that exists" if named else "Manifest file has no entries",
+                8001,
+                "s3_utility.cpp:300",
+                context,
+            )
         return found
 
     def _there(self, bucket: str, key: str) -> bool:
-        from botocore.exceptions import ClientError  # noqa: PLC0415
+        from botocore.exceptions import ClientError
 
         try:
             self.client.head_object(Bucket=bucket, Key=key)
@@ -126,7 +136,7 @@ class S3:
         Raises:
             LoadFailed: It is gone, or not compressed in the way that the statement says.
         """
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             body = self.client.get_object(Bucket=item.bucket, Key=item.key)["Body"]
@@ -139,18 +149,20 @@ class S3:
 
 def _decompressed(body: Any, compression: str) -> Iterator[bytes]:
     if compression == "zstd":
-        import zstandard  # noqa: PLC0415
+        import zstandard
 
         try:
             with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True, read_size=CHUNK) as reader:
                 while piece := reader.read(CHUNK):
                     yield piece
         except zstandard.ZstdError as error:
-            raise internal("failed to inflate with zstd: unexpected end of input or corrupt data.", 9001, "zstd_decompressor.cpp:90") from error
+            raise internal(
+                "failed to inflate with zstd: unexpected end of input or corrupt data.", 9001, "zstd_decompressor.cpp:90"
+            ) from error
     elif compression == "gzip":
         yield from _gunzipped(body)
     elif compression == "bzip2":
-        import bz2  # noqa: PLC0415
+        import bz2
 
         try:
             with bz2.open(body) as reader:
@@ -176,7 +188,9 @@ def _gunzipped(body: Any) -> Iterator[bytes]:
                 if engine.eof:
                     engine, ended = zlib.decompressobj(31), True
     except zlib.error as error:
-        raise internal("failed to inflate with zlib: invalid or incomplete deflate data. zlib error code: -3", 9001, "zlib_inflate.cpp:90") from error
+        raise internal(
+            "failed to inflate with zlib: invalid or incomplete deflate data. zlib error code: -3", 9001, "zlib_inflate.cpp:90"
+        ) from error
     if not ended:
         raise internal("failed to inflate with zlib: unexpected end of file. zlib error code: -5", 9001, "zlib_inflate.cpp:90")
 
@@ -189,4 +203,6 @@ def _service(error: Any, before: str = "") -> Exception:
     words = answer.get("Error", {}).get("Message", "")
     if code in ("404", "NoSuchKey"):
         code, words = "NoSuchKey", "The specified key does not exist."
-    return internal(f"{before}S3ServiceException:{words},Status {status},Error {code},Rid 0,ExtRid 0,CanRetry 1", 8001, "s3_utility.cpp:284")
+    return internal(
+        f"{before}S3ServiceException:{words},Status {status},Error {code},Rid 0,ExtRid 0,CanRetry 1", 8001, "s3_utility.cpp:284"
+    )

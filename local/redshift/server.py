@@ -48,7 +48,7 @@ class RedshiftServer:
         database: The one database of the Redshift side.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self, *, port: int = 0, data: Path | None = None, s3_endpoint: str | None = None,
         user: str = "polku", password: str = "polku-local-Passw0rd", database: str = "polku",  # noqa: S107
     ) -> None:  # fmt: skip
@@ -125,7 +125,9 @@ class RedshiftServer:
             raise ValueError(f"{database} is the Redshift side's database; connect to it through {self.host}:{self.port}")
         return self._postgres.dsn(database)
 
-    def fault(self, kind: FaultKind, statement: str = "", *, nth: int = 1, times: int = 1, message: str = "fault on demand", code: str = "XX000") -> Fault:  # noqa: PLR0913
+    def fault(
+        self, kind: FaultKind, statement: str = "", *, nth: int = 1, times: int = 1, message: str = "fault on demand", code: str = "XX000"
+    ) -> Fault:
         """Ask for something to go wrong; see ``faults.Fault``. ``clear_faults`` ends it."""
         return self.faults.add(Fault(kind, statement, nth, times, message, code))
 
@@ -137,12 +139,14 @@ class RedshiftServer:
 
     def _prepare(self) -> None:
         """Make the Redshift side's database; one that another version of ``sql/`` has made is made anew."""
-        from psycopg import sql  # noqa: PLC0415
+        from psycopg import sql
 
         layout = "layout " + hashlib.sha256("".join(_bootstrap_files()).encode()).hexdigest()[:16]
 
         with self._postgres.connect("postgres") as admin:
-            found = admin.execute("select shobj_description(oid, 'pg_database') from pg_database where datname = %s", (self.database,)).fetchone()
+            found = admin.execute(
+                "select shobj_description(oid, 'pg_database') from pg_database where datname = %s", (self.database,)
+            ).fetchone()
             there = found is not None and found[0] == layout
             if not there:
                 name, user = sql.Identifier(self.database), sql.Identifier(self.user)
@@ -150,7 +154,11 @@ class RedshiftServer:
                 if not admin.execute("select 1 from pg_roles where rolname = %s", (self.user,)).fetchone():
                     admin.execute(sql.SQL("create role {} login").format(user))
                 for key, value in _ROLE_SETTINGS.items():
-                    admin.execute(sql.SQL("alter role {} set {} = {}").format(user, sql.SQL(key), sql.SQL(value) if key == "search_path" else sql.Literal(value)))
+                    admin.execute(
+                        sql.SQL("alter role {} set {} = {}").format(
+                            user, sql.SQL(key), sql.SQL(value) if key == "search_path" else sql.Literal(value)
+                        )
+                    )
                 admin.execute(sql.SQL("create database {} owner {}").format(name, user))
                 with self._postgres.connect(self.database) as inside:
                     self._bootstrap(inside)
@@ -170,7 +178,7 @@ class RedshiftServer:
         marks = ", ".join(f"%({name})s" for name in row)
         with self._lock:
             self._admin.execute(
-                f"insert into pg_catalog.stl_load_errors (userid, slice, tbl, starttime, session, query, is_partial, start_offset, {names}) "  # noqa: S608
+                f"insert into stl_load_errors (userid, slice, tbl, starttime, session, query, is_partial, start_offset, {names}) "  # noqa: S608
                 f"values (100, 0, 0, timezone('UTC', now()), 0, 0, 0, 0, {marks})",
                 row,
             )
@@ -252,7 +260,7 @@ class RedshiftServer:
         user, database = parameters.get("user", ""), parameters.get("database", "") or parameters.get("user", "")
         right = self._password_is_right(client, user)
         if fault and fault.kind == "too_many_connections":
-            return _fail(client, "53300", f"too many connections for database \"{database}\"")
+            return _fail(client, "53300", f'too many connections for database "{database}"')
         if not right or user != self.user or (fault and fault.kind == "refuse_login"):
             return _fail(client, "28000", f'password authentication failed for user "{user}"')
         if database != self.database:

@@ -41,11 +41,11 @@ _SPECIAL = ("copy", "truncate", "table")
 _NOTHING = "set local redshift.nothing = ''"
 
 
-class Dropped(Exception):  # noqa: N818
+class Dropped(Exception):
     """The connection is over, by the client's wish, by its death or by a fault."""
 
 
-class _Stopped(Exception):  # noqa: N818
+class _Stopped(Exception):
     """PostgreSQL said something while it was given rows: it wants no more."""
 
 
@@ -330,7 +330,6 @@ class Session:
             if not step.failed:
                 self._run_after(step, simple=False)
 
-
     def _settle(self) -> None:
         """Wait for what PostgreSQL owes us, so that we know whether it skips."""
         self._send(wire.message(b"H"))
@@ -430,7 +429,7 @@ class Session:
 
     # -- from PostgreSQL
 
-    def _on_backend(self, kind: bytes, body: bytes) -> bytes:  # noqa: PLR0911
+    def _on_backend(self, kind: bytes, body: bytes) -> bytes:  # noqa: C901, PLR0911
         head = self._steps[0] if self._steps else None
         if kind == b"D":
             if head is not None and head.own:

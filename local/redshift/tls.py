@@ -6,7 +6,7 @@ It trusts what the machine trusts: OpenSSL reads the folders in SSL_CERT_DIR. ``
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import ipaddress
 import ssl
@@ -48,18 +48,18 @@ class Authority:
     def _fresh(self) -> bool:
         if not (self._server.exists() and self._authority.exists()):
             return False
-        from cryptography import x509  # noqa: PLC0415
+        from cryptography import x509
 
         certificate = x509.load_pem_x509_certificate(self._server.read_bytes())
-        return certificate.not_valid_after_utc > datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=2)
+        return certificate.not_valid_after_utc > dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=2)
 
     def _make(self) -> None:
-        from cryptography import x509  # noqa: PLC0415
-        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-        from cryptography.x509.oid import NameOID  # noqa: PLC0415
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import NameOID
 
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = dt.datetime.now(dt.timezone.utc)
         root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
 
@@ -70,8 +70,8 @@ class Authority:
                 .issuer_name(root_name)
                 .public_key(public)
                 .serial_number(x509.random_serial_number())
-                .not_valid_before(now - datetime.timedelta(days=1))
-                .not_valid_after(now + datetime.timedelta(days=365))
+                .not_valid_before(now - dt.timedelta(days=1))
+                .not_valid_after(now + dt.timedelta(days=365))
                 .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
                 .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             )

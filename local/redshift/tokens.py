@@ -8,8 +8,11 @@ statement is in exactly one token; joining their texts gives the statement back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _PATTERN = re.compile(
     r"""

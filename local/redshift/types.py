@@ -15,16 +15,18 @@ DEFAULT_LENGTH = 256
 
 # first word: (what PostgreSQL gets, whether a number in parentheses may follow)
 _PLAIN = {
-    "SMALLINT": "smallint", "INT2": "smallint", "INTEGER": "integer", "INT": "integer", "INT4": "integer", "BIGINT": "bigint", "INT8": "bigint",
+    "SMALLINT": "smallint", "INT2": "smallint", "INTEGER": "integer", "INT": "integer", "INT4": "integer", "BIGINT": "bigint",
+    "INT8": "bigint",
     "REAL": "real", "FLOAT4": "real", "FLOAT8": "double precision", "BOOLEAN": "boolean", "BOOL": "boolean", "DATE": "date",
-    "TIMESTAMPTZ": "timestamp with time zone", "TIMETZ": "time with time zone", "SUPER": "super", "OID": "oid", "NAME": "name", "REGCLASS": "regclass",
+    "TIMESTAMPTZ": "timestamp with time zone", "TIMETZ": "time with time zone", "SUPER": "super", "OID": "oid", "NAME": "name",
+    "REGCLASS": "regclass",
     "DATETIME": "timestamp without time zone", "SMALLDATETIME": "timestamp without time zone",
 }  # fmt: skip
 _CATALOG = {"REGTYPE", "REGPROC", "REGPROCEDURE", "REGNAMESPACE", "REGROLE", "CSTRING", "INT2VECTOR", "OIDVECTOR", "XID", "TID", "ACLITEM"}
 _LATER = {"GEOMETRY", "GEOGRAPHY", "HLLSKETCH", "VARBYTE", "VARBINARY", "BINARY", "INTERVAL"}
 
 
-def column_type(tokens: list[Token], at: int, column: str) -> tuple[str, int]:
+def column_type(tokens: list[Token], at: int, column: str) -> tuple[str, int]:  # noqa: C901, PLR0912
     """
     Return PostgreSQL's type for the one that begins at this solid token, and the index after it.
 
@@ -63,7 +65,7 @@ def column_type(tokens: list[Token], at: int, column: str) -> tuple[str, int]:
         size, after = _parenthesis(tokens, after)
         found = f"numeric({_precision(size)})"
     elif word in ("TIMESTAMP", "TIME"):
-        found, after = word.lower(), after
+        found = word.lower()
         if following == "(":  # PostgreSQL's timestamp(3)
             raise RedshiftError(f'syntax error at or near "{tokens[after].text}"', "42601")
         if following in ("WITH", "WITHOUT") and [t.key for t in tokens[after + 1 : after + 3]] == ["TIME", "ZONE"]:

@@ -28,7 +28,7 @@ _BOOLEANS = {
 }  # fmt: skip
 
 
-def check_value(value: bytes, column: Column, time_format: str, date_format: str) -> Fault | None:  # noqa: C901, PLR0911
+def check_value(value: bytes, column: Column, time_format: str, date_format: str) -> Fault | None:  # noqa: C901, PLR0911, PLR0912
     """Return what is wrong with a value that is not NULL and is handed on as it is; None where it is fine."""
     kind = column.kind
     if kind == "varchar":
@@ -44,7 +44,7 @@ def check_value(value: bytes, column: Column, time_format: str, date_format: str
     if kind == "bool":
         return None if value.strip().lower() in _BOOLEANS else load_errors.BOOLEAN
     if kind in ("float4", "float8"):
-        return None if _FLOAT.fullmatch(value) else (1208, "Invalid digit, Value '{}', Pos 0, Type: Float".format(_first(value)))
+        return None if _FLOAT.fullmatch(value) else (1208, f"Invalid digit, Value '{_first(value)}', Pos 0, Type: Float")
     if kind == "numeric":
         return _numeric(value, column)
     if kind in ("timestamp", "timestamptz"):
@@ -137,7 +137,9 @@ _FORMATS = [  # what 'auto' takes, beside ISO 8601; https://docs.aws.amazon.com/
     "%b %d %Y", "%d %b %Y", "%m/%d/%Y", "%m-%d-%Y", "%m.%d.%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d-%b-%Y", "%B %d %Y", "%Y-%b-%d",
     "%b-%d-%Y", "%Y %b %d", "%a, %d %b %Y", "%m/%d/%y",
 ]  # fmt: skip
-_ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T](\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d+)?)?)?\s*(Z|UTC|GMT|[+-]\d{1,2}(?::?\d{2})?)?", re.IGNORECASE)
+_ISO = re.compile(
+    r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T](\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d+)?)?)?\s*(Z|UTC|GMT|[+-]\d{1,2}(?::?\d{2})?)?", re.IGNORECASE
+)
 _CLOCK = re.compile(r"(.*?)[ T]+(\d{1,2}):(\d{2})(?::(\d{2})(\.\d+)?)?\s*(AM|PM)?\s*(Z|UTC|GMT|[+-]\d{1,2}(?::?\d{2})?)?", re.IGNORECASE)
 
 
@@ -182,7 +184,11 @@ def to_timestamp(text: str, time_format: str, *, zoned: bool) -> datetime:
 def _moment(day: datetime, clock: tuple[int, int, int], fraction: str | None, offset: str | None, *, zoned: bool) -> datetime:
     hour, minute, second = clock
     micros = round(float(fraction) * 1_000_000) if fraction else 0
-    base = day + timedelta(days=1) if (hour, minute, second, micros) == (24, 0, 0, 0) else day.replace(hour=hour, minute=minute, second=min(second, 59))
+    base = (
+        day + timedelta(days=1)
+        if (hour, minute, second, micros) == (24, 0, 0, 0)
+        else day.replace(hour=hour, minute=minute, second=min(second, 59))
+    )
     found = base + timedelta(microseconds=micros, seconds=1 if second == 60 else 0)  # noqa: PLR2004
     if second > 60:  # noqa: PLR2004
         raise ValueError("seconds")
@@ -205,7 +211,8 @@ def _fraction(text: str) -> str:
 
 
 _TOKENS = [
-    ("HH24", "%H"), ("HH12", "%I"), ("HH", "%H"), ("YYYY", "%Y"), ("YY", "%y"), ("MON", "%b"), ("MONTH", "%B"), ("MM", "%m"), ("DD", "%d"), ("MI", "%M"),
+    ("HH24", "%H"), ("HH12", "%I"), ("HH", "%H"), ("YYYY", "%Y"), ("YY", "%y"), ("MON", "%b"), ("MONTH", "%B"), ("MM", "%m"), ("DD",
+    "%d"), ("MI", "%M"),
     ("SS", "%S"), ("US", "%f"), ("OF", "%z"), ("AM", "%p"), ("PM", "%p"), ("DY", "%a"),
 ]  # fmt: skip
 

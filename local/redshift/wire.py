@@ -7,7 +7,10 @@ Facts from https://www.postgresql.org/docs/16/protocol-message-formats.html
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 SSL_REQUEST = 80877103
 GSS_REQUEST = 80877104
@@ -41,7 +44,7 @@ class Inbox:
         try:
             while at + 5 <= len(buffer):
                 kind, length = _HEAD.unpack_from(buffer, at)
-                if not 4 <= length <= MAX_MESSAGE:
+                if not 4 <= length <= MAX_MESSAGE:  # noqa: PLR2004
                     raise ProtocolError(f"a message of {length} bytes")
                 end = at + 1 + length
                 if end > len(buffer):
@@ -85,7 +88,7 @@ def startup(parameters: Mapping[str, str]) -> bytes:
 def startup_parameters(body: bytes) -> dict[str, str]:
     """Return the parameters of a StartupMessage's body (after the protocol number)."""
     parts = body.split(b"\0")
-    return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in zip(parts[::2], parts[1::2]) if k}
+    return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in zip(parts[::2], parts[1::2], strict=False) if k}
 
 
 def error_fields(body: bytes) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """
 One server for all of these tests, a schema of its own for each.
 
-They are a contract: with REDSHIFT_TEST_URL (and POLKU_TEST_BUCKET, REDSHIFT_TEST_IAM_ROLE for COPY) they run against a real Redshift.
+They are a contract: with CONTRACT_REDSHIFT_URL (and CONTRACT_BUCKET, CONTRACT_IAM_ROLE for COPY) they run against a real Redshift.
 What only a stand-in can do (faults, its own life) is marked ``stand_in`` and left out there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -16,14 +17,14 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 import redshift_connector
-from local.redshift import RedshiftServer
 
 from local.aws import AwsServer
+from local.redshift import RedshiftServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-REAL = os.environ.get("REDSHIFT_TEST_URL", "")
+REAL = os.environ.get("CONTRACT_REDSHIFT_URL", "")
 
 
 class Bucket:
@@ -49,12 +50,14 @@ class Target:
         self.server = server
         if server:
             self.options: dict[str, Any] = {
-                "host": server.host, "port": server.port, "user": server.user, "password": server.password, "database": server.database, "ssl": False,
+                "host": server.host, "port": server.port, "user": server.user, "password": server.password,
+                "database": server.database, "ssl": False,
             }  # fmt: skip
         else:
             parts = urlsplit(REAL)
             self.options = {
-                "host": parts.hostname, "port": parts.port or 5439, "user": parts.username, "password": parts.password, "database": parts.path[1:],
+                "host": parts.hostname, "port": parts.port or 5439, "user": parts.username, "password": parts.password,
+                "database": parts.path[1:],
             }  # fmt: skip
 
     def connect(self, **options: Any) -> redshift_connector.Connection:
@@ -85,10 +88,10 @@ def target(s3: Any) -> Iterator[Target]:
 @pytest.fixture(scope="session")
 def bucket(s3: Any) -> Bucket:
     """A bucket for all of the tests; each takes keys of its own."""
-    name = os.environ.get("POLKU_TEST_BUCKET", f"redshift-{secrets.token_hex(4)}")
+    name = os.environ.get("CONTRACT_BUCKET", f"redshift-{secrets.token_hex(4)}")
     if not REAL:
         s3.create_bucket(Bucket=name)
-    return Bucket(s3, name, os.environ.get("REDSHIFT_TEST_IAM_ROLE", "arn:aws:iam::123456789012:role/local"))
+    return Bucket(s3, name, os.environ.get("CONTRACT_IAM_ROLE", "arn:aws:iam::123456789012:role/local"))
 
 
 @pytest.fixture
@@ -127,10 +130,8 @@ def connect(target: Target, schema: str) -> Iterator[Callable[..., redshift_conn
 
     yield open_one
     for connection in opened:
-        try:
+        with contextlib.suppress(redshift_connector.InterfaceError):
             connection.close()
-        except redshift_connector.InterfaceError:
-            pass
 
 
 @pytest.fixture

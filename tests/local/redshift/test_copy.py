@@ -49,7 +49,7 @@ def fault(copy, run, schema):
 
 def test_text_goes_by_its_delimiter_and_a_backslash_is_a_character(copy):
     r"""Without ESCAPE a backslash is nothing special, and NULL is \N."""
-    body = b"a\\nb\x01\\N\x01\"q\"\nx\x01\x01|\n"
+    body = b'a\\nb\x01\\N\x01"q"\nx\x01\x01|\n'
 
     loaded = copy("a varchar(20), b varchar(20), c varchar(20)", body, r"delimiter '\001' null as '\\N'")
 
@@ -162,13 +162,16 @@ def test_an_identity_column_counts_for_itself(copy):
         ("a int not null, b int", b"1|2\n\\N|4\n", 2, "a", 1213, "Missing data for not-null field"),
         ("a int", b"1\n2x\n", 2, "a", 1207, "Invalid digit, Value 'x', Pos 1, Type: Integer"),
         ("a smallint", b"40000\n", 1, "a", 1204, "Overflow for SMALLINT (Value out of range)"),
-        ("a timestamp", b"2026-01-01 00:00:00\n2026-13-01 00:00:00\n", 2, "a", 1206, "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]"),
+        ("a timestamp", b"2026-01-01 00:00:00\n2026-13-01 00:00:00\n", 2, "a", 1206,
+         "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]"),
         ("a timestamp", b"2026-01-01T00:00:00\n", 1, "a", 1206, "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]"),
         ("a timestamp", b"now\n", 1, "a", 1206, "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]"),
         ("a date", b"2026-1\n", 1, "a", 1205, "Invalid date format - length must be 10 or more"),
         ("a boolean", b"maybe\n", 1, "a", 1210, "Unknown boolean format"),
-        ("a varchar(9)", b"ok\n\xff\xfe\n", 2, "a", 1220, "String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: ff (error 3)"),
-        ("a varchar(9)", b"ok\na\0b\n", 2, "a", 1220, "String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: 00 (error 1)"),
+        ("a varchar(9)", b"ok\n\xff\xfe\n", 2, "a", 1220,
+         "String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: ff (error 3)"),
+        ("a varchar(9)", b"ok\na\0b\n", 2, "a", 1220,
+         "String contains invalid or unsupported UTF8 codepoints. Bad UTF8 hex sequence: 00 (error 1)"),
         ("a super", b'{"a": 1}\n{"a": }\n', 2, "a", 1224, "Invalid JSON format. Invalid value."),
         ("a super", b'{"a": "%s"}\n' % (b"x" * 65_536), 1, "a", 1224, "String value exceeds the max size of 65535 bytes"),
         ("a super", b"1\n" + b"[" * 1001 + b"]" * 1001 + b"\n", 2, "a", 1224, "Nesting of a SUPER value exceeds the limit of 1000"),
@@ -233,7 +236,9 @@ def test_escape_and_removequotes_read_text_another_way(copy):
 def test_csv_has_quotes_delimiters_and_newlines_in_fields(copy, fault):
     """RFC 4180, with a quote and a delimiter of one's own."""
     assert copy("a int, b varchar(20)", b'1,"a ""b"", c\nd"\n2,\n', "csv") == [[1, 'a "b", c\nd'], [2, ""]]
-    assert copy("a int, b varchar(20)", b"h,h\n1;%x;y%\n".replace(b"h,h", b"h;h"), "csv delimiter ';' quote '%' ignoreheader 1") == [[1, "x;y"]]
+    assert copy("a int, b varchar(20)", b"h,h\n1;%x;y%\n".replace(b"h,h", b"h;h"), "csv delimiter ';' quote '%' ignoreheader 1") == [
+        [1, "x;y"]
+    ]
     assert fault("a int, b int", b'1,2\n3,"4"x\n', "csv")[2:4] == (1216, "Invalid quote formatting for CSV")
     assert fault("a int, b varchar(3)", b'1,"a\nb"\n2,abcd\n', "csv")[:3] == (3, "b", 1204)
 

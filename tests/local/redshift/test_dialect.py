@@ -67,7 +67,9 @@ def test_listagg_and_median(run):
 
 def test_now_is_one_moment_in_a_transaction(run):
     """SYSDATE and GETDATE() are UTC, without a zone."""
-    assert run("select sysdate = sysdate, datediff(minute, sysdate, getdate()), getdate() = date_trunc('second', getdate())") == [[True, 0, True]]
+    assert run("select sysdate = sysdate, datediff(minute, sysdate, getdate()), getdate() = date_trunc('second', getdate())") == [
+        [True, 0, True]
+    ]
 
 
 def test_varchar_counts_bytes(run, refusal):
@@ -112,7 +114,7 @@ def test_storage_attributes_are_noted(run):
     assert run("select \"column\", encoding, distkey, sortkey from pg_table_def where tablename = 't'") == [
         ["a", "az64", False, 2], ["b", "zstd", True, 0], ["c", "none", False, 1],
     ]  # fmt: skip
-    found = run("select diststyle, sortkey1, sortkey_num from svv_table_info where \"table\" = 't' and \"schema\" = current_schema()")
+    found = run('select diststyle, sortkey1, sortkey_num from svv_table_info where "table" = \'t\' and "schema" = current_schema()')
     assert found == [["KEY(b)", "c", 2]]
 
 

@@ -9,7 +9,10 @@ import pytest
 def events(run):
     """A table with two rows of JSON."""
     run("create table events (id int, properties super)")
-    run("""insert into events values (1, json_parse('{"plan": "free", "price": 1.5, "items": [{"sku": "a"}, {"sku": "b"}], "paid": false}'))""")
+    run(
+        "insert into events values (1, json_parse("
+        """'{"plan": "free", "price": 1.5, "items": [{"sku": "a"}, {"sku": "b"}], "paid": false}'))"""
+    )
     run("""insert into events values (2, json_parse('{"plan": "pro", "price": 20, "nested": {"deep": {"er": null}}}'))""")
 
 
@@ -28,7 +31,7 @@ def events(run):
         ("is_object(properties.nested)", [None, True]),
         ("get_array_length(properties.items)", [2, None]),
         ("json_serialize(properties.items[0])", ['{"sku": "a"}', None]),
-        ("properties.\"plan\"", ['"free"', '"pro"']),
+        ('properties."plan"', ['"free"', '"pro"']),
     ],
 )
 def test_paths_lead_into_it(run, events, expression, values):

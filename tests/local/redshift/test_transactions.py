@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import redshift_connector
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Connect = "Callable[..., redshift_connector.Connection]"
 
