@@ -76,7 +76,7 @@ def measure(shape: str, events: int, rounds: int) -> dict[str, Any]:
             mine.append(cost("transform", folder))
         idle = cost("nothing", folder)
     rates = sorted(events / each.seconds for each in mine)
-    ratios = [a.seconds / b.seconds for a, b in zip(theirs, mine)]
+    ratios = [a.seconds / b.seconds for a, b in zip(theirs, mine, strict=True)]
     return {
         "what": f"transform, {shape}, against json.loads",
         "median": f"{statistics.median(rates):,.0f} events/s",

@@ -62,12 +62,13 @@ def read_staged(data: bytes):
         fields = line.decode("utf-8").split("\x01")
         assert len(fields) == len(events.COLUMNS), "as many fields as columns"
         row = {}
-        for column, value in zip(events.COLUMNS, fields):
+        for column, value in zip(events.COLUMNS, fields, strict=True):
             row[column.name] = None if value == "\\N" else value
             if value == "\\N":
                 assert column.name not in _NOT_NULL
                 continue
-            assert "\0" not in value and "\r" not in value
+            assert "\0" not in value
+            assert "\r" not in value
             if column.limit:
                 assert len(value.encode()) <= column.limit, f"{column.name} is too long"
             elif column.kind == "timestamp":

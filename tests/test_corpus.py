@@ -113,7 +113,7 @@ def test_each_input_becomes_what_it_must(each):
 
     outcomes = sorted([*result.rows, *result.aside], key=lambda line: line["position"])
     assert [line.get("reason", "row") for line in outcomes] == [want if isinstance(want, str) else "row" for want in each.expected]
-    for line, want in zip(outcomes, each.expected):
+    for line, want in zip(outcomes, each.expected, strict=True):
         if isinstance(want, dict):
             assert {key: seen(key, line[key]) for key in want} == want
         elif "file" not in words:

@@ -36,7 +36,13 @@ def event(**changes):
 
 
 def envelope(inner, path="/server", **fields):
-    return b'{"event":' + inner + b',"sentAt":"2026-11-23T10:40:59.000Z","context":' + json.dumps({"resourcePath": path, **fields}).encode() + b"}"
+    return (
+        b'{"event":'
+        + inner
+        + b',"sentAt":"2026-11-23T10:40:59.000Z","context":'
+        + json.dumps({"resourcePath": path, **fields}).encode()
+        + b"}"
+    )
 
 
 def slowly(monkeypatch):
@@ -330,19 +336,29 @@ def test_twice_is_once():
 
 _times = st.sampled_from(
     ["2026-11-23T10:40:58.123Z", "2026-11-23T10:40:58Z", "2026-11-23T10:40:58.123456+00:00", "2026-11-23T12:40:58.1+02:00", 1795430458,
-     "1795430458123", "", None, ..., "0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z", "2026-11-23T10:41:60.000Z", "soon", True, "2026-11-25T10:40:58.123Z"]
+     "1795430458123", "", None, ..., "0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z",
+     "2026-11-23T10:41:60.000Z", "soon", True, "2026-11-25T10:40:58.123Z"]
 )  # fmt: skip
-_ids = st.sampled_from(["u", "", None, ..., 7, 1.5, "ä" * 128, "ä" * 129, "x" * 257, "a\nb", "\\N", "a\x00", "\ud800", [], True, "\U0001f600", "a\\nb", 'q"'])
+_ids = st.sampled_from(
+    ["u", "", None, ..., 7, 1.5, "ä" * 128, "ä" * 129, "x" * 257, "a\nb", "\\N", "a\x00", "\ud800", [], True, "\U0001f600", "a\\nb", 'q"']
+)
 _values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats() | st.text(max_size=20) | st.sampled_from(["\x00", "\ud83d", "e1e400,", "\x01\n"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**40), 10**40)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["\x00", "\ud83d", "e1e400,", "\x01\n"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
 _events = st.fixed_dictionaries(
     {"messageId": _ids, "timestamp": _times, "userId": _ids},
     optional={
-        "type": _ids | st.just("x" * 65), "event": _ids | st.just("ä" * 600), "name": _ids, "anonymousId": _ids, "groupId": _ids, "previousId": _ids,
-        "properties": _values, "context": _values, "traits": _values, "integrations": _values, "sentAt": _times, "originalTimestamp": _times,
+        "type": _ids | st.just("x" * 65), "event": _ids | st.just("ä" * 600), "name": _ids,
+        "anonymousId": _ids, "groupId": _ids, "previousId": _ids,
+        "properties": _values, "context": _values, "traits": _values, "integrations": _values,
+        "sentAt": _times, "originalTimestamp": _times,
         "version": _values, "writeKey": _values, "zzz": _values, "batch": _values, "$envelope": _values,
     },
 )  # fmt: skip
@@ -359,7 +375,13 @@ def _records(draw):
     if shape == "bytes":
         return draw(st.binary(max_size=40))
     found = [_dump(fields, ascii_only=draw(st.booleans())) for fields in draw(st.lists(_events, min_size=1, max_size=3))]
-    body = b'{"batch":[' + b",".join(found) + b'],"sentAt":' + json.dumps(draw(_times.filter(lambda t: t is not ...))).encode() + draw(st.sampled_from([b"}", b',"writeKey":"k"}', b',"context":{"a":1}}']))
+    body = (
+        b'{"batch":['
+        + b",".join(found)
+        + b'],"sentAt":'
+        + json.dumps(draw(_times.filter(lambda t: t is not ...))).encode()
+        + draw(st.sampled_from([b"}", b',"writeKey":"k"}', b',"context":{"a":1}}']))
+    )
     if shape == "mutated":
         data = bytearray(envelope(found[0]))
         for _ in range(draw(st.integers(1, 3))):
@@ -394,7 +416,12 @@ def test_the_fast_way_and_the_thorough_way_make_the_same(data, source, shared):
 
 
 @settings(deadline=None)
-@given(st.lists(st.one_of(_records(), st.binary(max_size=30), st.sampled_from([b"{", b"[", b"]", b'"', b"\n{", b"}{", b"\\"])), max_size=6), st.sampled_from([b"\n", b"", b",", b" "]), st.sampled_from(list(WRAPS)), st.floats(0, 1))
+@given(
+    st.lists(st.one_of(_records(), st.binary(max_size=30), st.sampled_from([b"{", b"[", b"]", b'"', b"\n{", b"}{", b"\\"])), max_size=6),
+    st.sampled_from([b"\n", b"", b",", b" "]),
+    st.sampled_from(list(WRAPS)),
+    st.floats(0, 1),
+)
 def test_no_file_raises(data, between, wrap, share):
     """Any bytes, cut off anywhere."""
     packed = WRAPS[wrap](between.join(data))
@@ -404,7 +431,10 @@ def test_no_file_raises(data, between, wrap, share):
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.text(max_size=10), st.text(max_size=30) | st.integers(-(2**63), 2**63) | st.booleans() | st.none(), max_size=5), st.text(min_size=1, max_size=40))
+@given(
+    st.dictionaries(st.text(max_size=10), st.text(max_size=30) | st.integers(-(2**63), 2**63) | st.booleans() | st.none(), max_size=5),
+    st.text(min_size=1, max_size=40),
+)
 def test_what_load_reads_is_what_was_sent(properties, name):
     """The round trip through the staged file."""
     sent = event(properties=properties, event=name)

@@ -176,7 +176,7 @@ def _salvaged(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    import zstandard  # noqa: PLC0415 - DAG files import this module at every parse
+    import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     inflate = decompressor.decompressobj()
@@ -298,7 +298,7 @@ def split(data: bytes, *, whole: bool = True, in_array: bool = False) -> tuple[l
         first = data[start]
         if first in b"[{":
             end = _end_of_value(data, start)
-        elif in_array and first == 0x5D:
+        elif in_array and first in b"]":
             position = start + 1
             continue
         else:

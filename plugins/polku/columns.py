@@ -33,7 +33,7 @@ _SMALL = 2_000
 """A record of so few bytes cannot hold what SUPER does not take: neither 1,000 levels nor a string of 65,535 bytes."""
 
 _DIGITS = bytes(0x30 if code in b"0123456789" else code for code in range(256))
-_ENDS = bytes(0x2C if code in b":,[]{} \t\r\n\x01" else 0x65 if code == 0x45 else code for code in range(256))
+_ENDS = bytes(0x2C if code in b":,[]{} \t\r\n\x01" else 0x65 if code in b"E" else code for code in range(256))
 _SECOND = 1_000_000
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{38}|[0-9][eE]\+?[0-9]{3}")
@@ -150,7 +150,14 @@ class _Events(NamedTuple):
 
     def only(self, keep: list[bool]) -> _Events:
         """Return those to be kept."""
-        return _Events(*[None if column is None else list(compress(column, keep)) for column in self])
+        return _Events(
+            list(compress(self.owners, keep)),
+            list(compress(self.raws, keep)),
+            list(compress(self.sent, keep)),
+            None if self.extras is None else list(compress(self.extras, keep)),
+            list(compress(self.prefixes, keep)),
+            None if self.indices is None else list(compress(self.indices, keep)),
+        )
 
 
 class Columns:
@@ -211,7 +218,7 @@ class Columns:
                 if b'"event":{' not in joined and not self._shared:
                     return _Events(range(len(data)), data, [_NULL] * len(data), None, prefixes, None), 0
             else:
-                raws, sent, contexts = zip(*map(astuple, envelopes))
+                raws, sent, contexts = zip(*map(astuple, envelopes), strict=True)
                 if (extras := self._own(contexts)) is not None:
                     return _Events(range(len(data)), raws, sent, extras or None, prefixes, None), 0
         return self._open_each(data, prefixes, left)
@@ -305,6 +312,7 @@ class Columns:
                 return opened, list(map(_lean, opened.raws))
             except (msgspec.DecodeError, RecursionError):
                 pass
+        found: list[Any]
         try:
             found = list(map(_wide, opened.raws))
         except (msgspec.DecodeError, RecursionError):
@@ -313,7 +321,7 @@ class Columns:
             self._lean = False
             return opened, found
         found = []
-        for owner, raw in zip(opened.owners, opened.raws):
+        for owner, raw in zip(opened.owners, opened.raws, strict=True):
             try:
                 found.append(_wide(raw))
             except (msgspec.DecodeError, RecursionError):
@@ -322,13 +330,16 @@ class Columns:
         keep = [owner not in left for owner in opened.owners]
         return opened.only(keep), list(compress(found, keep))
 
-    def _lines(self, joined: bytes, opened: _Events, found: list[Any], arrivals: Sequence[int], bad: set[int]) -> bytes:
+    def _lines(self, joined: bytes, opened: _Events, found: list[Any], arrivals: Sequence[int], bad: set[int]) -> bytes:  # noqa: C901, PLR0912
         """Return the lines of some events; where ``bad`` holds indices afterwards these must be left out and the lines are of no use."""
         count = len(found)
-        columns: list[Any] = list(zip(*map(astuple, found)))
+        columns: list[Any] = list(zip(*map(astuple, found), strict=True))
         message_id, stamps, kind, event, user_id, anonymous_id, properties, context, own_sent = columns[:_LEAN_FIELDS]
         nulls, nones = [_NULL] * count, [_NONE] * count
-        name = previous_id = group_id = user_name = nulls
+        name: Sequence[str] = nulls
+        previous_id: Sequence[str] = nulls
+        group_id: Sequence[str] = nulls
+        user_name: Sequence[str] = nulls
         traits: Sequence[Any] = nones
         integrations: Sequence[Any] = nones
         extras: Sequence[Any] = nones
@@ -344,14 +355,14 @@ class Columns:
             bad.update(index for index, text in enumerate(message_id) if not text)
         if self._server and _NULL in user_id:
             bad.update(index for index, text in enumerate(user_id) if text == _NULL)
-        shown = dict(zip(distinct := list(set(arrivals)), _shown([arrival * 1000 for arrival in distinct])))
+        shown = dict(zip(distinct := list(set(arrivals)), _shown([arrival * 1000 for arrival in distinct]), strict=True))
         if isinstance(opened.owners, range):
             received, arrived = [arrival * 1000 for arrival in arrivals], [shown[arrival] for arrival in arrivals]
         else:
             received = [arrivals[owner] * 1000 for owner in opened.owners]
             arrived = [shown[arrivals[owner]] for owner in opened.owners]
         times = self._times(stamps, own_sent, opened.sent, received, bad)
-        supers = list(map(b"\x01".join, zip(properties, traits, context, integrations, extras)))
+        supers = list(map(b"\x01".join, zip(properties, traits, context, integrations, extras, strict=True)))
         if _has_wild_numbers(b"\n".join(supers)):
             bad.update(index for index, value in enumerate(supers) if _LONG_NUMBER.search(value))
         if bad:
@@ -365,7 +376,7 @@ class Columns:
             f"{message}\x01{arrival}\x01{stamp}\x01{original}\x01{sent}\x01{type_}\x01{event_}\x01{name_}"
             f"\x01{user}\x01{anonymous}\x01{username}\x01{previous}\x01{group}".encode()
             for message, arrival, stamp, original, sent, type_, event_, name_, user, anonymous, username, previous, group in zip(
-                message_id, arrived, *times, kind, event, name, user_id, anonymous_id, user_name, previous_id, group_id
+                message_id, arrived, *times, kind, event, name, user_id, anonymous_id, user_name, previous_id, group_id, strict=True
             )
         ]
         _check_heads(heads, (message_id, kind, event, name, user_id, anonymous_id, previous_id, group_id), bad, escapes=b"\\" in joined)
@@ -374,11 +385,11 @@ class Columns:
         middle, prints = self._middle, _fingerprints(opened.raws, own_sent)
         if opened.indices is None:
             end = "000000\x01" + _NULL
-            tails = [f"{print_}{middle}{prefix}{end}".encode() for print_, prefix in zip(prints, opened.prefixes)]
+            tails = [f"{print_}{middle}{prefix}{end}".encode() for print_, prefix in zip(prints, opened.prefixes, strict=True)]
         else:
-            places = zip(prints, opened.prefixes, opened.indices)
+            places = zip(prints, opened.prefixes, opened.indices, strict=True)
             tails = [f"{print_}{middle}{prefix}{index:06}\x01{_NULL}".encode() for print_, prefix, index in places]
-        return b"\n".join(map(b"\x01".join, zip(heads, supers, tails))) + b"\n"
+        return b"\n".join(map(b"\x01".join, zip(heads, supers, tails, strict=True))) + b"\n"
 
     def _times(
         self, stamps: Sequence[str], own: Sequence[str], outer: Sequence[str], received: Sequence[int], bad: set[int]
@@ -386,7 +397,11 @@ class Columns:
         """Return timestamp, original_timestamp and sent_at of some events, as text."""
         count = len(stamps)
         originals, fine = _moments(stamps, bad)
-        texts = outer if own.count(_NULL) == count else [mine if mine not in ("", _NULL) else theirs for mine, theirs in zip(own, outer)]
+        texts = (
+            outer
+            if own.count(_NULL) == count
+            else [mine if mine not in ("", _NULL) else theirs for mine, theirs in zip(own, outer, strict=True)]
+        )
         if texts.count(_NULL) == count:
             shown = _as_read(stamps, originals, fine=fine)
             return shown, shown, texts
@@ -406,7 +421,7 @@ class Columns:
         ):
             bad.update(
                 index
-                for index, (arrival, original, sent) in enumerate(zip(received, originals, sents))
+                for index, (arrival, original, sent) in enumerate(zip(received, originals, sents, strict=True))
                 if abs(arrival - sent) > _SKEW
                 or original - sent > _SKEW
                 or not moments.EARLIEST + _SKEW <= original <= moments.LATEST - _SKEW
@@ -440,8 +455,7 @@ def _suspects(joined: bytes, data: Sequence[bytes]) -> set[int]:
         suspects.update(
             index
             for index, record in enumerate(data)
-            if len(record) > _SMALL
-            and (len(record) > events.SUPER_STRING or record.count(b"[") + record.count(b"{") > events.SUPER_DEPTH)
+            if len(record) > _SMALL and (len(record) > events.SUPER_STRING or record.count(b"[") + record.count(b"{") > events.SUPER_DEPTH)
         )
     return suspects
 
@@ -524,7 +538,7 @@ def _check_heads(heads: Sequence[bytes], columns: Sequence[Sequence[str]], bad: 
         escapes: There were backslashes in the block, so there may be control characters.
     """
     if max(map(len, heads)) > _SHORT or max(map(len, set(columns[1]))) > _LIMITS[1] // 4:
-        for column, limit in zip(columns, _LIMITS):
+        for column, limit in zip(columns, _LIMITS, strict=True):
             bad.update(index for index, text in enumerate(column) if len(text) > limit // 4 and len(text.encode()) > limit)
     if escapes and sum(map(_breaks, heads)) != _HEAD_BREAKS * len(heads):
         for column in columns:
@@ -541,7 +555,7 @@ def _fingerprints(raws: Sequence[Any], own_sent: Sequence[str]) -> list[str]:
     if own_sent.count(_NULL) == len(own_sent):
         return list(map(xxh3_128_hexdigest, raws))
     prints = []
-    for raw, sent in zip(raws, own_sent):
+    for raw, sent in zip(raws, own_sent, strict=True):
         event = bytes(raw)
         if sent is not _NULL:
             before, found, after = event.partition(_SENT_AT + sent.encode() + b'"')
@@ -557,6 +571,6 @@ def _extras(outer: Sequence[bytes] | None, columns: Sequence[Sequence[Any]], cou
     extras = []
     for index in range(count):
         parts = [outer[index]] if outer and outer[index] else []
-        parts += [name + bytes(column[index]) for name, column in zip(_EXTRA_NAMES, columns) if column[index] is not _NONE]
+        parts += [name + bytes(column[index]) for name, column in zip(_EXTRA_NAMES, columns, strict=True) if column[index] is not _NONE]
         extras.append(b"{" + b",".join(parts) + b"}" if parts else _NOTHING)
     return extras

@@ -119,6 +119,8 @@ _HALF = re.compile(
 )
 _NUL = re.compile(rb"\\(u0000)|\\.", re.DOTALL)
 _VALUE = rb'(?:"[^"\\]*"|[^",{}\[\]\s]+)'
+_ID_BYTES = 256
+_FLAT = 200
 _NO_TIME = 1e-21
 _SENT_AT = re.compile(rb'\s*,\s*"sentAt"\s*:\s*' + _VALUE + rb'|"sentAt"\s*:\s*' + _VALUE + rb"\s*,?\s*")
 _NUMBER = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?(?:[eE][+-]?[0-9]+)?")
@@ -338,8 +340,8 @@ class _Fields:
         if not text:
             return None
         size = len(text.encode())
-        if size > 256:
-            raise InvalidRecord(reason, f"{key} is {size} bytes long; expected at most 256")
+        if size > _ID_BYTES:
+            raise InvalidRecord(reason, f"{key} is {size} bytes long; expected at most {_ID_BYTES}")
         if text == NULL or _UNFIT.search(text) or (self._mended and _WORN in text):
             raise InvalidRecord(reason, f"{key} holds characters that a column cannot: {text!r:.80}")
         if not self._members[key].startswith(b'"'):
@@ -394,9 +396,9 @@ class _Fields:
             _add(fields, "$sent", _object(self._sent))
         for key, raw in outer.extra:
             _add(fields, key, raw)
-        for key, raw in (("context", outer.context), ("integrations", outer.integrations)):
-            if raw is not None and self._members.get(key, b"null") not in (b"null", raw):
-                _add(fields, "$body_" + key, raw)
+        for key, shared in (("context", outer.context), ("integrations", outer.integrations)):
+            if shared is not None and self._members.get(key, b"null") not in {b"null", shared}:
+                _add(fields, "$body_" + key, shared)
         return self._super(_object(dict(sorted(fields.items())))) if fields else None
 
     def _super(self, raw: bytes) -> bytes:
@@ -411,8 +413,23 @@ class _Fields:
 
 
 _COLUMN_OF = frozenset(
-    "messageId timestamp originalTimestamp sentAt type event name userId anonymousId previousId groupId".split()
-    + "properties traits context integrations".split()
+    {
+        "messageId",
+        "timestamp",
+        "originalTimestamp",
+        "sentAt",
+        "type",
+        "event",
+        "name",
+        "userId",
+        "anonymousId",
+        "previousId",
+        "groupId",
+        "properties",
+        "traits",
+        "context",
+        "integrations",
+    }
 )
 
 
@@ -532,7 +549,7 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple[Any, bytes
     Raises:
         InvalidRecord: They hold no such thing.
     """
-    if data.count(b"[") + data.count(b"{") > 200:
+    if data.count(b"[") + data.count(b"{") > _FLAT:
         with _DeepStack():
             return _decode_flat(data, decoder)
     return _decode_flat(data, decoder)
@@ -591,4 +608,4 @@ def _check_super(value: bytes) -> None:
     for match in _NUMBER.finditer(bare):
         digits = len(match[1]) + len(match[2] or b"")
         if digits > NUMBER_DIGITS or float(match[0]) in (float("inf"), float("-inf")):
-            raise InvalidRecord("number_out_of_range", f"the number {match[0][:40]!r}; expected at most {NUMBER_DIGITS} digits and a double's range")
+            raise InvalidRecord("number_out_of_range", f"{match[0][:40]!r}; expected at most {NUMBER_DIGITS} digits and a double's range")

@@ -1,7 +1,8 @@
 """
 Points in time, as events write them and as Redshift reads them: whole microseconds since 1970, UTC.
 
-Two ways lead to the same number. The fast one, for whole columns (``columns``), looks parts of the text up in small tables, and takes the common forms
+Two ways lead to the same number.
+The fast one, for whole columns (``columns``), looks parts of the text up in small tables, and takes the common forms
 (``2026-11-23T10:41:07.123Z``, ``2026-11-23T10:41:07.123456+00:00``) alone; the thorough one takes everything that docs/events.md lists.
 """
 
@@ -18,6 +19,8 @@ LATEST = 253_402_300_799_999_999
 
 _MINUTE = 60_000_000
 _DAY = 86_400_000_000
+_HOURS = 24
+_SIXTY = 60
 _EPOCH = date(1970, 1, 1).toordinal()
 _TABLE_LIMIT = 10_000
 
@@ -31,7 +34,9 @@ _SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.", re.ASCII)
 _FRACTION = re.compile(r"\d{3}Z?", re.ASCII)
 _END = re.compile(r"(\d{3})?(Z|\+00:?00)", re.ASCII)
 _NUMBER = re.compile(r"(-?)(\d{1,20})(?:\.(\d*))?", re.ASCII)
-_MAIL_DATE = re.compile(r"(?:[A-Z][a-z]{2}, *)?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?(?: |$)", re.ASCII)
+_MAIL_DATE = re.compile(
+    r"(?:[A-Z][a-z]{2}, *)?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?(?: [A-Z]{1,4}| ?[+-]\d{4})?(?: \(.*\))?", re.ASCII
+)
 _JAVASCRIPT = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d\d) (\d{4}) (\d\d:\d\d:\d\d) GMT([+-]\d{4})(?: \(.*\))?", re.ASCII)
 
 
@@ -123,11 +128,11 @@ def read(text: str) -> int:
     return moment
 
 
-def _of_parts(year: str, month: str, day: str, hour: str, minute: str, second: str) -> int:  # noqa: PLR0913 - a date has as many
+def _of_parts(year: str, month: str, day: str, hour: str, minute: str, second: str) -> int:
     """Return the moment of digits that were checked to be some; a leap second is the one after it, 24:00:00 the next day's 0:00."""
     days = date(int(year), int(month), int(day)).toordinal() - _EPOCH
     h, m, s = int(hour), int(minute), int(second)
-    if h > 24 or m > 59 or s > 60 or (h == 24 and (m or s)):
+    if h > _HOURS or m >= _SIXTY or s > _SIXTY or (h == _HOURS and (m or s)):
         raise ValueError(f"{hour}:{minute}:{second} is no time of day")
     return days * _DAY + ((h * 60 + m) * 60 + s) * 1_000_000
 
@@ -138,7 +143,7 @@ def _offset(zone: str | None) -> int:
         return 0
     digits = zone[1:].replace(":", "")
     hours, minutes = int(digits[:2]), int(digits[2:] or "0")
-    if hours > 23 or minutes > 59:
+    if hours >= _HOURS or minutes >= _SIXTY:
         raise ValueError(f"{zone} is no time zone")
     offset = (hours * 60 + minutes) * _MINUTE
     return -offset if zone[0] == "-" else offset
@@ -160,7 +165,7 @@ def _of_mail_date(text: str) -> int:
     """Return the moment of a date as mail and HTTP write it; raises ValueError for anything else."""
     from email.utils import parsedate_tz
 
-    parts = parsedate_tz(text) if _MAIL_DATE.match(text) and len(text) < 64 else None
+    parts = parsedate_tz(text) if _MAIL_DATE.fullmatch(text) else None
     if parts is None:
         raise ValueError(f"{text!r:.80} is no time that can be read")
     year, month, day, hour, minute, second = parts[:6]

@@ -23,6 +23,7 @@ _BLOCK_LIMIT = 64 * 1024 * 1024
 """No block is larger than this; a length beyond it means that the object is damaged, and guards the reader's memory."""
 
 _LEVEL = 1
+_PREFIX = 4
 _READ = 1024 * 1024
 
 
@@ -45,10 +46,10 @@ class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def pack(block: Block) -> bytes:
     """Return a block as one zstd frame, with its length prefix inside."""
-    import zstandard  # noqa: PLC0415 - DAG files import this module at every parse
+    import zstandard
 
     body = msgspec.msgpack.encode(block)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(len(body).to_bytes(4, "big") + body)
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(len(body).to_bytes(_PREFIX, "big") + body)
 
 
 def unpack(stream: BinaryIO) -> Iterator[Block]:
@@ -61,14 +62,14 @@ def unpack(stream: BinaryIO) -> Iterator[Block]:
     Raises:
         ValueError: The object is damaged or cut off. Blocks before the damage were yielded; the caller gives the try up.
     """
-    import zstandard  # noqa: PLC0415 - DAG files import this module at every parse
+    import zstandard
 
     decode = msgspec.msgpack.Decoder(Block).decode
     try:
         with zstandard.ZstdDecompressor().stream_reader(stream, read_size=_READ, read_across_frames=True, closefd=False) as reader:
-            while prefix := _read(reader, 4):
+            while prefix := _read(reader, _PREFIX):
                 size = int.from_bytes(prefix, "big")
-                if len(prefix) < 4 or size > _BLOCK_LIMIT:
+                if len(prefix) < _PREFIX or size > _BLOCK_LIMIT:
                     raise ValueError(f"raw object is damaged: a block of {size} bytes; expected at most {_BLOCK_LIMIT}")
                 body = _read(reader, size)
                 if len(body) < size:

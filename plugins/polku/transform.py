@@ -1,7 +1,8 @@
 """
 Raw objects in, staged rows and quarantine out: the pure middle of the pipeline.
 
-The same raw objects and rules give the same rows, whoever asks, whenever. Every event ends as a row or in quarantine, and the tally says so.
+The same raw objects and rules give the same rows, whoever asks, whenever.
+Every event ends as a row or in quarantine, and the tally says so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from polku.columns import Columns
 from polku.errors import InvalidRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import zstandard
 
@@ -32,6 +33,7 @@ _LEVEL = 1
 _WINDOW_LOG = 17
 _KPL_MAGIC = b"\xf3\x89\x9a\xc2"
 _NAMES_KEPT = 200_000
+_NAME_BYTES = 256
 _ROWS = 500
 """So many records are worked on at once: what they need stays in the processor's cache."""
 
@@ -164,9 +166,7 @@ class _Part:
             last_arrival=self._last,
         )
 
-    def _records(
-        self, data: Sequence[bytes], arrivals: Sequence[int], prefixes: Sequence[str], columns: Columns, *, shared: bool
-    ) -> None:
+    def _records(self, data: Sequence[bytes], arrivals: Sequence[int], prefixes: Sequence[str], columns: Columns, *, shared: bool) -> None:
         """Take some records: the plain ones at once, the others one by one."""
         if not data:
             return
@@ -185,7 +185,7 @@ class _Part:
             found = list(events.unpack(data))
         except InvalidRecord as error:
             values = buffer_files.split(data)[0] if error.reason == "not_json" else []
-            if len(values) < 2:
+            if not values[1:]:
                 self._unread(error, data, f"{prefix}000000", arrival, shared=shared)
                 return
             found = []
@@ -290,7 +290,7 @@ class _Writer:
     def write(self, lines: bytes, rows: int) -> None:
         """Add whole lines."""
         if self._compress is None:
-            import zstandard  # noqa: PLC0415 - DAG files import this module at every parse
+            import zstandard
 
             parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=_WINDOW_LOG)
             self._compress = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
@@ -315,16 +315,16 @@ class _Writer:
 def _deaggregated(
     shard: str, sequences: Sequence[str], arrivals: Sequence[int], data: Sequence[bytes]
 ) -> tuple[list[bytes], list[int], list[str]]:
-    """Return the user records of some records with their arrivals and positions; what the Kinesis Producer Library aggregated is taken apart."""
-    records: list[bytes] = []
+    """Return the user records of some records, with arrivals and positions: what the producer library aggregated is taken apart."""
+    user_records: list[bytes] = []
     times: list[int] = []
     prefixes: list[str] = []
-    for sequence, arrival, record in zip(sequences, arrivals, data):
+    for sequence, arrival, record in zip(sequences, arrivals, data, strict=True):
         for sub, user_record in enumerate(_user_records(record)):
-            records.append(user_record)
+            user_records.append(user_record)
             times.append(arrival)
             prefixes.append(f"{shard}/{sequence.zfill(56)}/{sub:04}/")
-    return records, times, prefixes
+    return user_records, times, prefixes
 
 
 def _user_records(data: bytes) -> list[bytes]:
@@ -345,7 +345,7 @@ def _user_records(data: bytes) -> list[bytes]:
 
 def _fit_name(name: str) -> str:
     """Return a name that fits its column."""
-    if name.isprintable() and len(name) < 64:
+    if name.isprintable() and len(name) <= _NAME_BYTES // 4:
         return name
-    clean = "".join(character if character >= " " else " " for character in name)
-    return clean.encode("utf-8", "replace")[:256].decode("utf-8", "ignore")
+    clean = "".join(max(character, " ") for character in name)
+    return clean.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
