@@ -45,17 +45,21 @@ class Pipeline:
         self.now = time.time
 
     def run(self, minute):
+        """Return what a step of this minute's run is given."""
         batch = Batch.of("server", datetime.fromtimestamp(NOON.timestamp() + 60 * minute, timezone.utc))
         return steps.Run(batch=batch, settings=self.settings, s3=self.s3, attempt=f"1-{uuid.uuid4().hex[:12]}", now=self.now)
 
     def put(self, *ids, key="x"):
+        """Put an event for each id on the stream."""
         for id_ in ids:
             self.streams.put_record(StreamName=self.stream, PartitionKey=key, Data=event(id_))
 
     def drop(self, name, *ids):
+        """Drop a buffer file of events."""
         self.s3.put_object(Bucket=self.bucket, Key=f"buffer/server/{name}", Body=b"\n".join(event(id_) for id_ in ids))
 
     def checkpoint(self):
+        """Return the checkpoint as it stands."""
         return archive.read_checkpoint(self.s3, self.bucket, "server")[0]
 
     def until_load(self, minute):
@@ -70,6 +74,7 @@ class Pipeline:
         return {ready.batch.id: ready.rows for ready in steps.ready(run)}
 
     def loaded(self, minute):
+        """Do a whole run, as if Redshift had taken what was ready."""
         batches = self.until_load(minute)
         steps.loaded(self.run(minute), list(batches))
         return batches

@@ -334,7 +334,7 @@ def _call(operation: Callable[..., Any], **arguments: Any) -> Any:
     for wait in (*_CONFLICT_WAITS, None):
         try:
             return operation(**arguments)
-        except botocore.exceptions.ClientError as error:  # noqa: PERF203 -- five rounds at most
+        except botocore.exceptions.ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
             if status == HTTPStatus.CONFLICT and wait is not None:
                 time.sleep(wait)

@@ -143,8 +143,10 @@ class LoadOperator(_LateSqlOperator):
                     return []
                 continue
             for line in books:
-                counts = "received %(received)s = loaded %(loaded)s + duplicates %(duplicates)s + quarantined %(quarantined)s"
-                self.log.info("Committed %(batch_id)s: " + counts, line)
+                self.log.info(
+                    "Committed %s: received %s = loaded %s + duplicates %s + quarantined %s",
+                    *(line[name] for name in ("batch_id", "received", "loaded", "duplicates", "quarantined")),
+                )
             steps.loaded(run, [one.batch.id for one in group])
             for one, book in zip(group, load.batches, strict=True):
                 sentry.warn_quarantine(one.batch, book.reasons, received=book.received)

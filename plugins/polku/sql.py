@@ -1,6 +1,4 @@
-"""
-The SQL files of ``include/sql``, found as package resources: on a laptop beside ``dags``, on MWAA inside plugins.zip.
-"""
+"""The SQL files of ``include/sql``, found as package resources: on a laptop beside ``dags``, on MWAA inside plugins.zip."""
 
 from __future__ import annotations
 
