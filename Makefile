@@ -2,9 +2,10 @@
 # Needs python3 (3.10 to 3.12) with venv and pip; the rest is installed into .venv from locks/.
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-newest demo up down status send test check format bench lock clean
+.PHONY: help install install-newest demo up down status send test torture check format bench lock clean
 
 N ?= 1000
+MINUTES ?= 600
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 # The newest Airflow from the registry, for the integrity tests of the DAGs alone.
@@ -73,6 +74,9 @@ send: .venv/installed ## Send N=1000 sample events through the front door, Kines
 test: .venv/installed $(NEWEST)/installed ## Run every test, one of them with the scheduler; then the DAG tests on the newest Airflow.
 	$(RUN) pytest -n 2 --dist worksteal $(PYTESTFLAGS)
 	$(NEWEST)/bin/python -m pytest tests/dags $(PYTESTFLAGS)
+
+torture: .venv/installed ## Try every fault at every request of a run (MINUTES=600 at most); write the table of docs/guarantees.md.
+	@$(RUN) tests.crash.torture --minutes $(MINUTES)
 
 check: .venv/installed ## Run ruff, mypy, import-linter and sqlfluff.
 	$(BIN)/ruff check

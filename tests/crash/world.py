@@ -203,6 +203,7 @@ class World:
         self.living: dict[int, Worker] = {}
         self.working: dict[int, Worker] = {}
         self.env: dict[str, str] = {}
+        self.tries = TRIES
         self._names = itertools.count()
         self.minutes = itertools.count()
         self.start = datetime.now(timezone.utc).replace(second=0, microsecond=0) - timedelta(days=1)
@@ -290,7 +291,7 @@ class World:
     def task(self, call: Call, name: str = "", *, retry: bool = True) -> dict[str, Any]:
         """Run a step as Airflow does: tries up to the bound; raises Abandoned where it was killed and is not to be tried again."""
         outcome: dict[str, Any] = {}
-        for number in range(1, TRIES + 1):
+        for number in range(1, self.tries + 1):
             worker = self.attempt(Call(**{**call.__dict__, "number": number}), name)
             self.working[threading.get_ident()] = worker
             while not worker.gone.wait(0.01) and not worker.given_up.is_set():
