@@ -92,3 +92,12 @@ def bucket(aws):
 def schema():
     """Return a name for a schema of the test's own."""
     return f"test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def delivery(tmp_path, aws, kinesis, redshift):
+    """Both sources, delivered without a scheduler; see tests/delivery.py."""
+    from tests.delivery import delivering
+
+    with delivering(tmp_path, aws, kinesis, redshift) as delivery:
+        yield delivery

@@ -15,10 +15,11 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from polku import batches, connections, kinesis, lookout, name_table, redshift, sentry, slack, sql, steps
+from polku import audit as audit_rules
+from polku import batches, connections, investigation, kinesis, lookout, name_table, redshift, sentry, slack, sql, steps, tables
 from polku.batches import Batch, Lane, Part
 from polku.errors import SettingsError
 from polku.settings import Settings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
+
+MOST_HOURS = 1000
+"""Hours that one run of polku_audit covers: Airflow maps a task at most 1,024 times."""
 
 
 def defaults(settings: Settings) -> dict[str, Any]:
@@ -170,6 +174,56 @@ def watch() -> dict[str, Any]:
         seen = lookout.look(settings, s3, connections.streams(settings), waiting_rows)
         known = lookout.tell(settings, s3, seen, lambda: (connections.slack(settings), settings.slack_channel))
         return lookout.summary(seen, known)
+
+
+@task
+def plan_audit(**context: Any) -> list[dict[str, str]]:
+    """Cut the interval into hours, so that it is audited by several tasks, and one of them can be cleared by itself."""
+    with reactions():
+        start, end = (investigation.utc(context["params"][name]) for name in ("from", "to"))
+        if not start or not end or start >= end:
+            raise SettingsError(f"`from` is {start} and `to` is {end}; expected two times, the second later than the first.")
+        hours = audit_rules.hours(start, end)
+        if len(hours) > MOST_HOURS:
+            raise SettingsError(f"The interval has {len(hours)} hours; expected at most {MOST_HOURS}. Audit it in several runs.")
+        return [{"from": one.isoformat(), "to": other.isoformat()} for one, other in hours]
+
+
+@task(max_active_tis_per_dagrun=4)
+def audit(hour: dict[str, str], **context: Any) -> dict[str, Any]:
+    """Hold the batches of an hour to the raw archive; return the counts, fail where something differs."""
+    with reactions(), redshift.sorted_errors(), _scope(context["params"], hour) as scope:
+        report = investigation.audit(scope, most_shown=int(context["params"]["max_shown"]))
+    if report.differences:
+        raise AirflowFailException(
+            f"The tables differ from the archive: {report.counts()}. This log names samples. "
+            f"Clear the run of each batch in polku_{scope.source}: it is written anew from the archive. Then clear this task."
+        )
+    return report.counts()
+
+
+@task
+def trace(**context: Any) -> list[dict[str, Any]]:
+    """Say where an event is: raw object, position, rule, batch, and row, duplicate or quarantine."""
+    params = context["params"]
+    with reactions(), redshift.sorted_errors(), _scope(params, params) as scope:
+        found = investigation.trace(scope, params["message_id"], show=bool(params["show_event"]))
+        return [batches.to_xcom(one) for one in found]
+
+
+@contextmanager
+def _scope(params: Mapping[str, Any], between: Mapping[str, str | None]) -> Iterator[investigation.Scope]:
+    """Give what an audit or a trace looks at, with a connection that is closed afterwards."""
+    settings = Settings.from_env(os.environ)
+    with closing(connections.redshift(settings)) as connection:
+        yield investigation.Scope(
+            settings=settings,
+            s3=connections.s3(settings),
+            tables=tables.Tables(connection, {**sql.texts("audit"), **sql.texts("trace")}, settings.schema, params["source"]),
+            source=params["source"],
+            start=investigation.utc(between["from"]),
+            end=investigation.utc(between["to"]),
+        )
 
 
 @task(trigger_rule="one_failed", retries=0, on_execute_callback=None, on_failure_callback=None, on_retry_callback=None)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DAGS = {"polku_server", "polku_client", "polku_notify", "polku_migrate", "polku_watch"}
+DAGS = {"polku_server", "polku_client", "polku_notify", "polku_migrate", "polku_watch", "polku_audit", "polku_trace"}
 SOURCES = {"polku_server", "polku_client"}
 WATCHER = "turn_red_if_anything_failed"
 
 
 def airflow(script, tmp_path, **environment):
-    """Run a script where Airflow would run, with nothing but the addresses that parsing may look at, and return what it prints as JSON."""
+    """Run a script where Airflow would run, with the addresses that parsing may look at alone; return what it prints as JSON."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -32,7 +32,9 @@ def airflow(script, tmp_path, **environment):
         "PYTHONDONTWRITEBYTECODE": "1",
         **environment,
     }
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], env=env, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -59,7 +61,14 @@ def test_every_dag_is_there_and_no_other(dags):
     """A DAG that no longer imports is not deployed, and nobody is told."""
     assert dags.import_errors == {}
     assert set(dags.dags) == DAGS
-    assert {path.name for path in (ROOT / "dags").glob("*.py")} == {"polku_events.py", "polku_notify.py", "polku_migrate.py", "polku_watch.py"}
+    assert {path.name for path in (ROOT / "dags").glob("*.py")} == {
+        "polku_events.py",
+        "polku_notify.py",
+        "polku_migrate.py",
+        "polku_watch.py",
+        "polku_audit.py",
+        "polku_trace.py",
+    }
 
 
 def test_every_dag_says_who_owns_it_and_what_to_do_with_it(dags):
@@ -88,6 +97,8 @@ def test_every_dag_is_explicit_about_time(dags):
         "polku_notify": "AssetOrTimeSchedule",
         "polku_migrate": "NullTimetable",
         "polku_watch": "CronTriggerTimetable",
+        "polku_audit": "NullTimetable",
+        "polku_trace": "NullTimetable",
     }
 
 
@@ -110,7 +121,9 @@ def test_every_failed_try_is_reported_once(dags):
     for dag, task in tasks_of(dags):
         for callbacks in (task.on_failure_callback, task.on_retry_callback):
             reporters = [callbacks] if callable(callbacks) else list(callbacks or [])
-            assert [r.__module__ for r in reporters] == ([] if task.task_id == WATCHER else ["polku.sentry"]), f"{dag.dag_id}.{task.task_id}"
+            assert [r.__module__ for r in reporters] == ([] if task.task_id == WATCHER else ["polku.sentry"]), (
+                f"{dag.dag_id}.{task.task_id}"
+            )
 
 
 def test_what_a_run_may_be_told_is_typed_bounded_and_described(dags):
@@ -122,6 +135,21 @@ def test_what_a_run_may_be_told_is_typed_bounded_and_described(dags):
             param = params.get_param(name)
             assert param.description, (dag_id, name)
             assert param.schema["type"], (dag_id, name)
+
+
+def test_an_audit_and_a_trace_must_be_told_what_to_look_at(dags):
+    """A default would be audited by mistake, and be no answer."""
+    params = {dag_id: dags.dags[dag_id].params for dag_id in ("polku_audit", "polku_trace")}
+
+    assert {id_: set(given) for id_, given in params.items()} == {
+        "polku_audit": {"source", "from", "to", "max_shown"},
+        "polku_trace": {"source", "message_id", "from", "to", "show_event"},
+    }
+    assert {name for given in params.values() for name in given if not given.get_param(name).has_value} == {"from", "to", "message_id"}
+    for given in params.values():
+        for name in given:
+            assert given.get_param(name).description, name
+            assert given.get_param(name).schema["type"], name
 
 
 def test_the_steps_are_wired_so_that_one_failure_stops_nothing_else(dags):
@@ -199,7 +227,18 @@ for path in {paths!r}:
     runpy.run_path(path)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
-HEAVY = {"aws_kinesis_agg", "boto3", "botocore", "pandas", "psycopg", "psycopg2", "redshift_connector", "sentry_sdk", "slack_sdk", "zstandard"}
+HEAVY = {
+    "aws_kinesis_agg",
+    "boto3",
+    "botocore",
+    "pandas",
+    "psycopg",
+    "psycopg2",
+    "redshift_connector",
+    "sentry_sdk",
+    "slack_sdk",
+    "zstandard",
+}
 
 
 def test_parsing_needs_no_network_no_database_and_no_heavy_library(tmp_path):
