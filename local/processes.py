@@ -16,17 +16,20 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 10.0
+
+_MARK = "POLKU_LOCAL_GROUP"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -74,11 +77,14 @@ class Group:
 
     Args:
         logs: The folder of their log files.
+
+    Whatever descends from them carries a mark of the group in its environment, so that nothing else is ended with them.
     """
 
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         self.processes: dict[str, Process] = {}
+        self._mark = uuid.uuid4().hex
 
     def __enter__(self) -> Group:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,7 @@ class Group:
 
     def __exit__(self, *_: object) -> None:
         self.stop(*reversed(self.processes))
-        _end(psutil.Process().children(recursive=True), GRACE_SECONDS / 2)
+        _end(self._left(), GRACE_SECONDS / 2)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
@@ -99,7 +105,7 @@ class Group:
             popen = subprocess.Popen(
                 list(command),
                 cwd=cwd,
-                env=dict(env),
+                env={**env, _MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -162,16 +168,27 @@ class Group:
         for process in ended:
             process.popen.wait()
 
+    def _left(self) -> Iterator[psutil.Process]:
+        """Yield the descendants of this process that carry the group's mark."""
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(_MARK) == self._mark:
+                    yield process
 
-def free_port(wanted: int = 0) -> int:
-    """Return the wanted port of loopback where it is free, else any that is."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
+
+def free_ports(wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return a port of loopback for each name: the wanted one where it is free, else any that is; no two are the same."""
+    found = {}
+    with contextlib.ExitStack() as probes:
+        for name, port in wanted.items():
+            probe = probes.enter_context(socket.socket())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
+            try:
                 probe.bind((LOOPBACK, port))
-                return int(probe.getsockname()[1])
-    raise Failed("no free port on 127.0.0.1")
+            except OSError:
+                probe.bind((LOOPBACK, 0))
+            found[name] = int(probe.getsockname()[1])
+    return found
 
 
 def _end(processes: Iterable[psutil.Process], grace: float) -> None:

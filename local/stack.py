@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import psutil
+
 from local import airflow
-from local.processes import LOOPBACK, Failed, Group, free_port
+from local.processes import LOOPBACK, Failed, Group, free_ports
 from polku.errors import SettingsError
 from polku.settings import Settings
 
@@ -102,6 +104,11 @@ class Place:
         """One file for each process; the supervisor's own is ``stack.log``."""
         return self.folder / "logs"
 
+    @property
+    def log(self) -> Path:
+        """What the supervisor says."""
+        return self.logs / "stack.log"
+
     def is_supervised(self) -> bool:
         """Tell whether a supervisor lives here."""
         if not self.lock_file.exists():
@@ -134,53 +141,30 @@ class Place:
 # -- commands ----------------------------------------------------------------------------------------
 
 
-def up(place: Place, *, say: Callable[[str], None] = print, owner: int | None = None) -> dict[str, str]:
+def up(place: Place, *, say: Callable[[str], None] = print) -> dict[str, str]:
     """
     Start the stack, or join one that is starting; return its environment once all is healthy.
 
     Args:
         place: Where it keeps its state.
         say: Told of each step.
-        owner: A file descriptor, the reading end of a pipe: the stack ends when the other end is closed, however that comes.
 
     Raises:
         NotUp: It could not be started; everything that had been is ended again.
     """
-    place.logs.mkdir(parents=True, exist_ok=True)
-    log = place.logs / "stack.log"
-    child: subprocess.Popen[bytes] | None = None
     if place.is_supervised():
         if place.state().get("ready"):
             say("The stack is already up.")
             return place.env()
         say("The stack is starting already.")
-    else:
-        place.state_file.unlink(missing_ok=True)
-        with log.open("wb") as output:
-            child = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "local.stack",
-                    "--folder",
-                    str(place.folder),
-                    "supervise",
-                    *([] if owner is None else ["--owner", str(owner)]),
-                ],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": _python_path(os.environ), "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=() if owner is None else (owner,),
-            )
+        _follow(place, None, say)
+        return place.env()
+    child = _launch(place)
     try:
-        _follow(place, log, child, say)
+        _follow(place, child, say)
     except BaseException:
-        if child:
-            child.terminate()
-            child.wait()
+        child.terminate()
+        child.wait()
         raise
     return place.env()
 
@@ -191,27 +175,33 @@ def down(place: Place, *, say: Callable[[str], None] = print) -> None:
     if not place.is_supervised() or not pid:
         say("The stack is not up.")
         return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while place.is_supervised():
-        if time.monotonic() > deadline:
-            raise NotUp(f"the supervisor {pid} did not end; see {place.logs}")
-        time.sleep(0.1)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        supervisor = psutil.Process(pid)
+        supervisor.terminate()
+        try:
+            supervisor.wait(PATIENCE)
+        except psutil.TimeoutExpired:
+            raise NotUp(f"the supervisor {pid} did not end; see {place.logs}") from None
     say("The stack is down.")
 
 
 @contextlib.contextmanager
 def running(place: Place, *, say: Callable[[str], None] = print) -> Iterator[dict[str, str]]:
-    """Have a stack for as long as the block runs, or this process lives."""
+    """
+    Have a stack for as long as the block runs, or this process lives.
+
+    Raises:
+        NotUp: It could not be started.
+    """
     reading, writing = os.pipe()
+    child = _launch(place, owner=reading)
     try:
-        yield up(place, say=say, owner=reading)
+        _follow(place, child, say)
+        yield place.env()
     finally:
-        os.close(writing)
+        os.close(writing)  # the supervisor sees this end, however it comes
         os.close(reading)
-        while place.is_supervised():
-            time.sleep(0.1)
+        child.wait()
 
 
 def addresses(env: Mapping[str, str], place: Place) -> str:
@@ -306,7 +296,8 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     """Start servers, then Airflow, then migrate; return the environment of all."""
     began = time.monotonic()
     theirs = given(os.environ, place.env())
-    env, servers = _plan(place, theirs)
+    # A stack that somebody owns lives for minutes: it leaves the default ports to the one that stays.
+    env, servers = _plan(place, theirs, PORTS if owner is None else dict.fromkeys(PORTS, 0))
     base = {**os.environ, **env, "PYTHONPATH": _python_path(os.environ), "PYTHONUNBUFFERED": "1", "REDSHIFT_PASSWORD": REDSHIFT_PASSWORD}
     for name, command in servers.items():
         group.start(name, [sys.executable, "-m", *command], base, ROOT)
@@ -317,9 +308,8 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     _make_buffers(env)
     print(f"Servers are ready after {time.monotonic() - began:.0f} s; preparing Airflow's database")
 
-    port = free_port(PORTS["airflow"])
+    port = urlsplit(env["AIRFLOW_URL"]).port or 0
     password = env["AIRFLOW_PASSWORD"]
-    env["AIRFLOW_URL"] = f"http://{LOOPBACK}:{port}"
     metadata = group.processes["redshift"].said(f"postgres {METADATA}") or ""
     configured = airflow.configuration(
         place.folder / "airflow", port=port, metadata=metadata.replace("postgresql://", "postgresql+psycopg2://"), password=password
@@ -347,12 +337,12 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     return env
 
 
-def _plan(place: Place, theirs: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+def _plan(place: Place, theirs: Mapping[str, str], ports: Mapping[str, int] = PORTS) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Return the environment as it will be, and the commands (after ``python -m``) of the servers that are to be started."""
     ours = {server for server, names in _GIVEN.items() if not any(name in theirs for name in names)}
     if importlib.util.find_spec("local.kinesis") is None or "aws" not in ours:
         ours.discard("kinesis")
-    port = {name: free_port(wanted) for name, wanted in PORTS.items()}
+    port = free_ports(ports)
     url = {name: f"http://{LOOPBACK}:{number}" for name, number in port.items()}
     stage = os.environ.get("POLKU_STAGE") or "DEV"
     region = os.environ.get("AWS_DEFAULT_REGION") or "eu-west-1"
@@ -362,7 +352,7 @@ def _plan(place: Place, theirs: Mapping[str, str]) -> tuple[dict[str, str], dict
         "POLKU_STAGE": stage,
         "POLKU_BUCKET": os.environ.get("POLKU_BUCKET") or f"polku-{stage.lower()}",
     }
-    env |= {"AIRFLOW_USER": airflow.USER, "AIRFLOW_PASSWORD": _password(place)}
+    env |= {"AIRFLOW_USER": airflow.USER, "AIRFLOW_PASSWORD": _password(place), "AIRFLOW_URL": url["airflow"]}
     env |= {"SLACK_CHANNEL": "polku", "SLACK_API_URL": "https://slack.com/api/"}
     if "aws" in ours:
         env |= {"AWS_ENDPOINT_URL": url["aws"], "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
@@ -467,14 +457,38 @@ def _stop(*_: object) -> None:
 # -- small things ------------------------------------------------------------------------------------
 
 
-def _follow(place: Place, log: Path, child: subprocess.Popen[bytes] | None, say: Callable[[str], None]) -> None:
+def _launch(place: Place, owner: int | None = None) -> subprocess.Popen[bytes]:
+    """
+    Start the supervisor; its words go to its log.
+
+    Args:
+        place: Where the stack keeps its state.
+        owner: The reading end of a pipe: the stack ends when the other end is closed. None: it stays until it is told.
+    """
+    place.logs.mkdir(parents=True, exist_ok=True)
+    place.state_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "local.stack", "--folder", str(place.folder), "supervise"]
+    with place.log.open("wb") as output:
+        return subprocess.Popen(
+            command + ([] if owner is None else ["--owner", str(owner)]),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": _python_path(os.environ), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=() if owner is None else (owner,),
+        )
+
+
+def _follow(place: Place, child: subprocess.Popen[bytes] | None, say: Callable[[str], None]) -> None:
     """Pass the supervisor's words on until the stack is ready; raises NotUp where it fails."""
     position = 0
     rest = ""
     while True:
         ready = bool(place.state().get("ready"))
         ended = child.poll() is not None if child else not place.is_supervised()
-        with log.open(encoding="utf-8", errors="replace") as file:
+        with place.log.open(encoding="utf-8", errors="replace") as file:
             file.seek(position)
             rest += file.read()
             position = file.tell()

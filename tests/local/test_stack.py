@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from local import airflow, samples, stack
-from local.processes import Failed, Group, free_port
+from local.processes import Failed, Group, free_ports
 from local.stack import NotUp, Place
 
 ROOT = Path(__file__).parents[2]
@@ -98,15 +98,16 @@ def test_nothing_outlives_its_group(tmp_path):
 
 
 def test_a_port_that_is_taken_is_replaced_by_a_free_one():
-    """Somebody's own PostgreSQL on 5439 must not stop the stack."""
+    """Somebody's own PostgreSQL on 5439 must not stop the stack, nor two servers meet on one port."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        other = free_port(port)
+        found = free_ports({"one": port, "two": port, "three": 0})
 
-    assert other not in {0, port}
+    assert port not in found.values()
+    assert len(set(found.values())) == 3
 
 
 # -- addresses ---------------------------------------------------------------------------------------
