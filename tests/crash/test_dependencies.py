@@ -32,6 +32,7 @@ class Scene:
         world.judge = self
 
     def __call__(self, side, request):
+        """Judge a request."""
         server, label, wanted, times, worker = self._rule
         if side != wanted or request.server != server or not label.match(request.label) or not request.worker.startswith(worker):
             return None
@@ -40,9 +41,6 @@ class Scene:
                 return None
             self.met += 1
         return self._do() if callable(self._do) else self._do
-
-    def end(self):
-        self.world.judge = lambda _side, _request: None
 
 
 def assert_right(world, *sources):
