@@ -89,8 +89,8 @@ format: .venv/installed ## Let ruff mend what it can.
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
 
-bench: .venv/installed ## Measure the hot path and write docs/benchmarks.md.
-	@$(RUN) benchmarks
+bench: .venv/installed ## Measure the hot path and write docs/benchmarks.md; GROWTH=1 measures large tables too.
+	@$(RUN) benchmarks $(if $(GROWTH),--growth)
 
 clean: ## Stop the stack and remove everything that was installed or made here.
 	@[ ! -x $(BIN)/python ] || $(RUN) local.stack down

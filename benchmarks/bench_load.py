@@ -63,7 +63,7 @@ def compare(house: Warehouse, ready: Ready, rounds: int, *, known: bool) -> dict
 
 
 def explain(house: Warehouse, ready: Ready) -> None:
-    """Print what EXPLAIN ANALYZE says of each statement in PostgreSQL, in a transaction that is rolled back."""
+    """Print the plan of each statement (Redshift has no EXPLAIN ANALYZE), in a transaction that is rolled back."""
     load = house.describe(ready)
     house.empty(*(table for table in TABLES if table != "user_name"))
     with house.connection() as connection, connection.cursor() as cursor:
@@ -73,10 +73,8 @@ def explain(house: Warehouse, ready: Ready) -> None:
             if re.match(r"insert|delete|select|create temp table \w+( distkey \(\w+\))? as", begins) and "fill_loading" not in file:
                 print(f"\n== {file}")
                 table = re.match(r"create temp table \w+( distkey \(\w+\))? as", begins)
-                cursor.execute("explain analyze " + (begins[table.end() :] if table else begins))
+                cursor.execute("explain " + (begins[table.end() :] if table else begins))
                 print("\n".join(row[0] for row in cursor.fetchall()))
-                if not table:
-                    continue
             cursor.execute(text)
         connection.rollback()
 
@@ -102,9 +100,10 @@ def main() -> None:
         print(json.dumps({"name": "load", "target": TARGET, "results": results}, indent=1))
         return
     for row in results:
+        (low, high), (least, most) = row["spread"], row["by_hand_spread"]
         print(
-            f"{row['what']}: {row['rows']:,} rows, polku {row['seconds']} s ({row['spread'][0]} to {row['spread'][1]}), by hand "
-            f"{row['by_hand_seconds']} s ({row['by_hand_spread'][0]} to {row['by_hand_spread'][1]}), ratio {row['ratio']} (at most {TARGET})"
+            f"{row['what']}: {row['rows']:,} rows, polku {row['seconds']} s ({low} to {high}), "
+            f"by hand {row['by_hand_seconds']} s ({least} to {most}), ratio {row['ratio']} (at most {TARGET})"
         )
         if given.profile:
             for name in ("statements", "by_hand_statements"):

@@ -13,8 +13,10 @@ Memory is the highest resident size over that of an interpreter which does nothi
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import os
+import pstats
 import random
 import statistics
 import subprocess
@@ -52,10 +54,14 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=ROUNDS)
     options.add_argument("--events", type=int, default=EVENTS)
     options.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    options.add_argument("--profile", action="store_true", help="show where transform spends its time, and stop")
     options.add_argument("--run", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.run:
         {"json": run_json, "kept": run_kept, "transform": run_transform, "nothing": lambda _: None}[given.run[0]](Path(given.run[1]))
+        return
+    if given.profile:
+        profile(given.shapes[0], given.events)
         return
     rows = [measure(shape, given.events, given.rounds) for shape in given.shapes]
     if given.json:
@@ -88,6 +94,17 @@ def measure(shape: str, events: int, rounds: int) -> dict[str, Any]:
         "json_events_per_second": round(events / statistics.median(each.seconds for each in theirs)),
         "memory_mb_over_interpreter": round(max(each.megabytes for each in mine) - idle.megabytes),
     }
+
+
+def profile(shape: str, events: int) -> None:
+    """Print where the time of one transform goes."""
+    profiler = cProfile.Profile()
+    with tempfile.TemporaryDirectory() as name:
+        write(Path(name), shape, events)
+        profiler.enable()
+        run_transform(Path(name))
+        profiler.disable()
+    pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(16)
 
 
 def cost(what: str, folder: Path) -> Cost:

@@ -75,7 +75,9 @@ class Warehouse:
         self.s3 = aws.client("s3")
         self._redshift = redshift
         self.templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(sql.folder()), undefined=jinja2.StrictUndefined, autoescape=False  # noqa: S701 - SQL
+            loader=jinja2.FileSystemLoader(sql.folder()),
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,  # noqa: S701 - SQL
         )
         self._loads = 0
         self.admin = redshift._postgres.connect(redshift.database)  # noqa: SLF001 - PostgreSQL beneath, which Redshift does not show
@@ -137,9 +139,7 @@ class Warehouse:
         part = Part(
             name="shards-0",
             objects=(
-                RawObject(
-                    key=empty.key, size=length, records=number, first_arrival=tally.first_arrival, last_arrival=tally.last_arrival
-                ),
+                RawObject(key=empty.key, size=length, records=number, first_arrival=tally.first_arrival, last_arrival=tally.last_arrival),
             ),
         )
         receipt = Receipt(
@@ -160,9 +160,7 @@ class Warehouse:
     def product(self, ready: loads.Ready) -> dict[str, float]:
         """Load as Polku does; return the seconds of each statement."""
         load = self.describe(ready)
-        statements = {
-            Path(file).stem: self.templates.get_template(file).render(load=load, schema=PRODUCT) for file in sql.names("load")
-        }
+        statements = {Path(file).stem: self.templates.get_template(file).render(load=load, schema=PRODUCT) for file in sql.names("load")}
         seconds, report = self.run(statements)
         assert report[0][1] == ready.rows, report
         return seconds
