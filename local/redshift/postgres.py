@@ -47,7 +47,7 @@ _SETTINGS: Mapping[str, str] = {
 _HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 # The shell ends PostgreSQL when its own stdin ends: also when our process was killed and could not say goodbye.
-_KEEPER = 'trap "" INT TERM HUP; "$@" </dev/null & server=$!; read -r signal; kill "-${signal:-QUIT}" "$server"; wait "$server"'
+_KEEPER = 'trap "" INT TERM HUP; "$@" </dev/null & server=$!; read -r _; kill "-$0" "$server"; wait "$server"'
 
 
 class Postgres:
@@ -65,6 +65,11 @@ class Postgres:
         self._password = ""
         self.port = 0
         self.new = False
+
+    @property
+    def _ending(self) -> str:
+        """The signal that ends it: at once, or (what is kept) after writing everything down."""
+        return "QUIT" if self._temporary else "INT"
 
     @property
     def folder(self) -> Path:
@@ -124,7 +129,7 @@ class Postgres:
         log = (self._data / "postgres.log").open("wb")
         with log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _KEEPER, "sh", str(binaries / "postgres"), "-D", str(cluster), *flags],
+                ["/bin/sh", "-c", _KEEPER, self._ending, str(binaries / "postgres"), "-D", str(cluster), *flags],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -142,7 +147,6 @@ class Postgres:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(b"QUIT\n" if self._temporary else b"INT\n")
                 process.stdin.close()
             try:
                 process.wait(30)
