@@ -30,7 +30,7 @@ def lost(connection, sql: str) -> None:
 
 
 def test_a_commit_that_never_arrived(server, connect, run):
-    """ "drop": cut before PostgreSQL sees it, so nothing is there."""
+    """With "drop", cut before PostgreSQL sees it, so nothing is there."""
     run("create table t (a int)")
     connection = connect()
     connection.cursor().execute("insert into t values (1)")
@@ -41,7 +41,7 @@ def test_a_commit_that_never_arrived(server, connect, run):
 
 
 def test_a_commit_whose_answer_is_lost(server, connect, run):
-    """ "drop_after": it is done, and the client does not know."""
+    """With "drop_after" it is done, and the client does not know."""
     run("create table t (a int)")
     connection = connect()
     connection.cursor().execute("insert into t values (1)")
@@ -76,7 +76,7 @@ def test_logins_that_are_refused(server, target, kind, code):
 
 
 def test_a_server_that_closes_or_hangs(server, target):
-    """ "refuse_connect" closes at once, "hang" never answers."""
+    """With "refuse_connect" it closes at once, "hang" never answers."""
     server.fault("refuse_connect")
     with pytest.raises((redshift_connector.InterfaceError, OSError)):
         target.connect()
