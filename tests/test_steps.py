@@ -24,10 +24,16 @@ LIMITS = kinesis.Limits(max_bytes=1 << 20, max_seconds=5, reads_a_second=1000)
 
 
 @pytest.fixture(scope="module")
-def clients():
-    with AwsServer(port=0) as aws, KinesisServer(port=0) as streams:
+def streams_server():
+    with KinesisServer(port=0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def clients(streams_server):
+    with AwsServer(port=0) as aws:
         keys = {"region_name": "eu-west-1", "aws_access_key_id": "x", "aws_secret_access_key": "y"}
-        yield boto3.client("s3", endpoint_url=aws.url, **keys), boto3.client("kinesis", endpoint_url=streams.url, **keys)
+        yield boto3.client("s3", endpoint_url=aws.url, **keys), boto3.client("kinesis", endpoint_url=streams_server.url, **keys)
 
 
 class Pipeline:
@@ -190,6 +196,18 @@ def test_a_stream_that_is_gone_does_not_stop_the_buffer(pipeline):
     pipeline.streams.delete_stream(StreamName=pipeline.stream)
 
     lanes = steps.plan(pipeline.run(0), pipeline.streams)
+
+    assert [lane.kind for lane in lanes] == ["stream", "files"]
+
+
+def test_a_stream_that_may_not_be_read_does_not_stop_the_buffer_nor_the_healing(pipeline, streams_server):
+    """Somebody has to change a policy; until then files flow and pending batches are loaded."""
+    pipeline.put("a")
+    pipeline.until_load(0)
+    pipeline.drop("one.jsonl", "b")
+    streams_server.fault("denied", times=1, path="DescribeStreamSummary")
+
+    lanes = steps.plan(pipeline.run(1), pipeline.streams)
 
     assert [lane.kind for lane in lanes] == ["stream", "files"]
 

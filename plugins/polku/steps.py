@@ -119,7 +119,7 @@ def _stream_lanes(run: Run, streams: KinesisClient, checkpoint: Checkpoint, *, w
         shards = kinesis.list_shards(streams, stream)
         readable = kinesis.readable(shards, positions)
         waiting = {s.key for s in readable if kinesis.has_records(streams, s, positions.get(s.key, Position()), now=run.now)}
-    except TransientError as error:
+    except (TransientError, SettingsError) as error:
         log.warning("Stream %s cannot be looked at now; its lane will try again: %s", stream, error)
         return [Lane(name="shards-0", kind="stream")]
     forget = _no_longer_listed(shards, positions)
