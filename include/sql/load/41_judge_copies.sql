@@ -3,6 +3,7 @@
 -- then position); it conflicts when its content is not that of the first copy of their chain. Both depend on what came,
 -- not on the order of loading. Neighbours that arrived before this load cannot change: no row of it stands before them.
 -- Reads staged and neighbour; writes judged: staged rows that lose and neighbours that move. Who is not in it stays or wins.
+-- copies_here: how many rows stand at one position; more than one is an error, see 42_check_positions.sql.
 create temp table judged distkey (message_id) as
 with shared as (
     select s.message_id
@@ -85,7 +86,8 @@ compared as (
             partition by h.message_id, h.chain
             order by h.received_at, h.batch_id, h.position
             rows between unbounded preceding and current row
-        ) as conflicting
+        ) as conflicting,
+        count(*) over (partition by h.message_id, h.batch_id, h.position) as copies_here
     from chained as h
 )
 
@@ -97,7 +99,8 @@ select
     j.place,
     j.wins,
     j.conflicting,
-    j.was_conflicting
+    j.was_conflicting,
+    j.copies_here
 from compared as j
 where
     (j.place = 'staged' and not j.wins)
