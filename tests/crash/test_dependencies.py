@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 
 import msgspec
 import psycopg
@@ -166,7 +165,7 @@ def test_a_deleted_stream_stops_neither_its_buffer_nor_the_other_source(world):
     assert "parameters.yaml.j2" in error_of(outcome, "drain shards-0")
     assert world.rows("select message_id from {s}.server") == [("a",)]
     assert world.run("client")["state"] == "success"
-    assert not world.findings("client").lost
+    assert world.rows("select message_id from {s}.client") == [("k",)]
 
 
 # -- S3 --------------------------------------------------------------------------------------------------------------
@@ -192,10 +191,14 @@ def test_a_write_whose_answer_is_lost_is_answered_by_412_and_counts_once(world):
     assert_right(world)
 
 
+def _take_time():
+    threading.Event().wait(0.1)
+
+
 def test_a_slow_bucket_is_waited_for(world):
     """Each request takes its time."""
     world.sample("server")
-    Scene(world, "s3", "", lambda: threading.Event().wait(0.1) and None, times=60)
+    Scene(world, "s3", "", _take_time, times=60)
 
     assert world.run("server")["state"] == "success"
     assert_right(world)
@@ -438,15 +441,12 @@ def test_slack_that_refuses_is_a_persons_to_mend_and_rows_wait(world, kind, said
 
 def test_a_backlog_of_log_rows_goes_out_in_few_messages_and_in_order(world):
     """An outage of Slack delays messages and loses none."""
-    world.stack.database.execute(
-        f'insert into {SCHEMA}.log ("timestamp", level, message) '
-        "select dateadd(second, n::int, timestamp '2026-11-23 00:00:00'), 'WARNING', 'row ' || n from generate_series(1, 300) as n"
-    )
+    rows = ", ".join(f"('2026-11-23 00:{n // 60:02d}:{n % 60:02d}', 'WARNING', 'row {n}')" for n in range(1, 301))
+    world.stack.database.execute(f'insert into {SCHEMA}.log ("timestamp", level, message) values {rows}')
 
-    began = time.monotonic()
     outcome = world.notify()
 
     assert outcome["value"]["forwarded"] == 300
-    assert outcome["value"]["messages"] <= 5, time.monotonic() - began
+    assert outcome["value"]["messages"] <= 5
     lines = [line for message in world.stack.slack.messages for line in message.shown.split("\n")]
     assert [int(line.rpartition(" ")[2]) for line in lines] == list(range(1, 301))
