@@ -38,6 +38,8 @@ _SETTINGS: Mapping[str, str] = {
     "autovacuum_naptime": "15s",
     "password_encryption": "scram-sha-256",
     "jit": "off",
+    "work_mem": "32MB",
+    "random_page_cost": "1",  # all is in memory; and a range of the sort key reads its blocks, as Redshift's zone maps make it
     "logging_collector": "off",
     "log_min_messages": "fatal",
     "log_statement": "none",
