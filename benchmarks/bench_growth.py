@@ -7,7 +7,8 @@ Whether a batch costs the same when much is there already: ratios of full to emp
   local Redshift, which stores by rows, reads these whole; Redshift reads four of the 22 columns. So the load into a table with
   nothing but the window's share is measured too: what the rest adds is growth, what the window costs is not.
 - plan: ``steps.plan`` of a run with nothing to do, and ``archive.change_checkpoint``, with manifests and receipts of 10 and of
-  100,000 past batches in state/ of the local S3.
+  100,000 past batches in state/ of the local S3: seconds, and the keys that S3's answers name. A source with buffer files is
+  measured by itself: moto looks at every key of the bucket to list the few of a prefix, which S3 does not.
 
 Each figure is the median of some rounds, in seconds; the load's statements are shown where they grow.
 
@@ -138,7 +139,7 @@ def measure_loads(rows: int, past: int, rounds: int, sizes: tuple[int, ...]) -> 
 
 def measure_plan(past: int, few: int, rounds: int) -> list[dict[str, Any]]:
     """Return the rows of the table for plan and the checkpoint."""
-    taken: dict[str, dict[int, list[float]]] = {"plan": {}, "change of the checkpoint": {}}
+    taken: dict[str, dict[int, list[float]]] = {}
     with AwsServer() as aws, KinesisServer() as kinesis:
         aws.create(bucket=BUCKET)
         s3, streams = aws.client("s3"), kinesis_client(kinesis.url)
@@ -146,16 +147,27 @@ def measure_plan(past: int, few: int, rounds: int) -> list[dict[str, Any]]:
         while streams.describe_stream_summary(StreamName="polku-bench")["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
             time.sleep(0.05)
         settings = Settings.from_env({**os.environ, "POLKU_BUCKET": BUCKET})
-        source = Source(stream="polku-bench", buffer_prefix="buffer/server/", translate=True)
-        settings = dataclasses.replace(settings, sources={"server": source})
+        answers: list[int] = []
+        s3.meta.events.register("after-call.s3", lambda parsed, **_: answers.append(1 + len(parsed.get("Contents", ()))))
         made = past_batches()
         for count in (few, past):
             newest = put_past(made, count)
             checkpoint, etag = archive.read_checkpoint(s3, BUCKET, "server")
             archive.replace_checkpoint(s3, BUCKET, "server", batches_newest(checkpoint, newest), etag)
-            run = steps.Run(batch=Batch.of("server", newest.at + timedelta(minutes=1)), settings=settings, s3=s3, attempt="1-bench")
-            taken["plan"][count] = timed(lambda run=run: steps.plan(run, streams), rounds)
-            taken["change of the checkpoint"][count] = timed(lambda: archive.change_checkpoint(s3, BUCKET, "server", raised), rounds)
+            for what, prefix in (("plan", None), ("plan of a source with buffer files", "buffer/server/")):
+                source = Source(stream="polku-bench", buffer_prefix=prefix, translate=True)
+                run = steps.Run(
+                    batch=Batch.of("server", newest.at + timedelta(minutes=1)),
+                    settings=dataclasses.replace(settings, sources={"server": source}),
+                    s3=s3,
+                    attempt="1-bench",
+                )
+                answers.clear()
+                taken.setdefault(what, {})[count] = timed(lambda run=run: steps.plan(run, streams), rounds)
+                say(f"  {what}: {count:,} past batches, {sum(answers) / (rounds + 1):g} requests and keys of S3")
+            taken.setdefault("change of the checkpoint", {})[count] = timed(
+                lambda: archive.change_checkpoint(s3, BUCKET, "server", raised), rounds
+            )
     return [row(f"{what}, {past:,} past batches against {few}", by[past], by[few]) for what, by in taken.items()]
 
 
