@@ -72,6 +72,7 @@ def deliver(source: str) -> DAG:
             task_id="load",
             source=source,
             trigger_rule="all_done_min_one_success",
+            retries=2,  # the next run loads what this one could not, and nothing is drained while this one waits
             outlets=[Asset(f"{SETTINGS.schema}.{source}"), Asset(f"{SETTINGS.schema}.log")],
         )
         lanes >> parts >> load

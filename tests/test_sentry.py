@@ -86,6 +86,29 @@ def test_a_failed_try_arrives_with_all_its_tags(server):
     assert event["level"] == "error"
 
 
+def failing(cause, number):
+    """Raise as a task does: an error of ours over one of the driver's."""
+    try:
+        raise cause
+    except type(cause) as error:
+        raise SettingsError(f"Redshift refused {number} of {number + 1} batches at {datetime.now(timezone.utc)}") from error
+
+
+def test_failures_with_the_same_cause_share_an_issue(server):
+    """An hour without Redshift is one issue for a task, not sixty; texts with numbers and times do not tell causes apart."""
+    for number, cause in enumerate((OSError("reset"), ConnectionRefusedError("refused"), RuntimeError({"C": "42501", "M": "denied"}))):
+        for again in range(2):
+            with pytest.raises(SettingsError) as caught:
+                failing(cause, number + again)
+            sentry.on_failure(context_of(caught.value, run_id=f"run-{number}-{again}"))
+
+    prints = [tuple(event["fingerprint"]) for event in server.events]
+    assert len(prints) == 6
+    assert prints[0] == ("polku-failure", "polku_server", "drain", "SettingsError")
+    assert len(set(prints)) == 2
+    assert prints[-1] == (*prints[0], "42501")
+
+
 def test_a_task_of_another_dag_has_no_batch(server):
     """polku_notify and polku_migrate work on none; a manual run without a logical date has a batch by its run_after."""
     manual = context_of(raised(ValueError("x")), map_index=-1)

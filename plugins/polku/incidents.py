@@ -112,6 +112,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Args:
         since: When it was first seen, in ms since 1970.
+        seen: When it was last seen.
         level: "WARNING" or "ERROR".
         text: What is wrong and what to do, as it was last seen.
         told: When people were last told of it; 0 where they were not yet.
@@ -119,6 +120,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     since: int
+    seen: int
     level: Level
     text: str
     told: int = 0
@@ -247,12 +249,12 @@ def update(known: Watch, found: Mapping[str, Finding | None], seen: Seen) -> Wat
         since, told = (before.since, before.told) if before else (seen.at, 0)
         if before and level != before.level:
             told = 0  # it has become worse: that is news
-        incidents[key] = Incident(since=since, level=level, text=finding.text, told=told)
+        incidents[key] = Incident(since=since, seen=seen.at, level=level, text=finding.text, told=told)
     for key in known.incidents.keys() - found.keys():
         before = known.incidents[key]
         if before.over:
             continue
-        if not before.told and seen.at - before.since <= _patience(key):
+        if not before.told and before.seen - before.since < _patience(key):
             del incidents[key]
         else:
             incidents[key] = msgspec.structs.replace(before, over=seen.at)

@@ -17,11 +17,13 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from polku.batches import SOURCES, Batch
+from polku.errors import PolkuError
 
 if TYPE_CHECKING:
     from sentry_sdk.client import BaseClient
@@ -227,15 +229,42 @@ def _failure(context: Mapping[str, Any]) -> Event:
         "tags": labels,
         "transaction": f"{labels.get('dag_id')}.{labels.get('task_id')}",
     }
-    if not isinstance(context.get("exception"), BaseException):
+    exception = context.get("exception")
+    if isinstance(exception, BaseException):
+        event["fingerprint"] = ["polku-failure", labels.get("dag_id", ""), labels.get("task_id", ""), *_cause(exception)]
+    else:
         reason = (
-            context.get("exception")
+            exception
             or context.get("reason")
             or "Airflow gave no reason: its worker vanished, or this is `airflow dags test` of Airflow 3.2"
         )
         event["message"] = f"Task {labels.get('task_id')} failed: {reason}"
         event["fingerprint"] = ["polku-failure", labels.get("dag_id", ""), labels.get("task_id", "")]
     return event
+
+
+def _cause(error: BaseException) -> list[str]:
+    """
+    Return what tells one cause of failures from another, and is the same every time it strikes.
+
+    That is the types of the errors from the outermost to the first, the code of the database, and where in Polku it began; no texts, which
+    hold names of batches, numbers and times. What lies under an error of ours is left out: that a login failed is one cause, whether the
+    connection was refused or reset.
+    """
+    kinds, code, place, last_of_ours = [], "", "", 0
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        kinds.append(type(link).__name__)
+        if link.args and isinstance(link.args[0], dict):
+            code = str(link.args[0].get("C", ""))
+        frames = [frame for frame, _ in traceback.walk_tb(link.__traceback__)]
+        ours = [frame for frame in frames if str(frame.f_globals.get("__name__", "")).startswith("polku.")]
+        place = f"{ours[-1].f_globals['__name__']}.{ours[-1].f_code.co_name}" if ours else place
+        last_of_ours = len(kinds) if isinstance(link, PolkuError) else last_of_ours
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return [*kinds[: last_of_ours or None], *filter(None, (code, place))]
 
 
 def _report(event: Event, exception: object, dsn: str) -> str | None:
