@@ -8,6 +8,7 @@ put into this process's environment, where Airflow looks first, when nobody has 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,8 @@ def _client(service: str, settings: Settings, config: dict[str, Any]) -> Any:
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
     from botocore.config import Config
 
+    botocore = logging.getLogger("botocore")
+    botocore.setLevel(max(botocore.getEffectiveLevel(), logging.INFO))  # its DEBUG lines hold the session token of the worker's role
     hook = AwsBaseHook(aws_conn_id="aws_default", client_type=service, region_name=settings.region, config=Config(**config))
     return hook.get_conn()
 

@@ -13,6 +13,7 @@ and scrubs it. For a failure before a task's callbacks start, set ``[sentry] bef
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import os
 import re
@@ -21,11 +22,14 @@ import traceback
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from polku.batches import SOURCES, Batch
 from polku.errors import PolkuError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sentry_sdk.client import BaseClient
     from sentry_sdk.types import Event, Hint
 
@@ -312,9 +316,31 @@ def _event_id(*parts: str) -> str:
 
 
 def _secret_values() -> list[str]:
-    """Return the values of the environment that are secret by their names, longest first."""
-    found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET}
-    return sorted(found, key=len, reverse=True)
+    """Return the values of the environment that are secret by their names, and the secrets in Airflow's connections, longest first."""
+    found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    for name, value in os.environ.items():
+        if name.startswith("AIRFLOW_CONN_"):
+            found.update(_secrets_of_connection(value))
+    return sorted((value for value in found if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _secrets_of_connection(text: str) -> Iterator[str]:
+    """Yield the password of a connection, given as JSON or as a URI, and what stands in its extras under the name of a secret."""
+    fields: Any
+    try:
+        if text.lstrip().startswith("{"):
+            fields = json.loads(text)
+            extra = fields.get("extra") or {}
+            extra = json.loads(extra) if isinstance(extra, str) else extra
+        else:
+            parts = urlsplit(text)
+            fields = {"password": unquote(parts.password or "")}
+            extra = dict(parse_qsl(parts.query))
+    except (ValueError, AttributeError):
+        return
+    yield str(fields.get("password") or "")
+    if isinstance(extra, Mapping):
+        yield from (str(value) for name, value in extra.items() if _SECRET_NAME.search(str(name)))
 
 
 def _walk(value: Any, secrets: list[str]) -> Any:
