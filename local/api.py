@@ -144,7 +144,7 @@ class ApiServer(LoopbackServer):
             raise BadRequest(
                 _refusal(401, "unauthorized", "no key: send it as x-api-key, as the user of Basic authentication, or as writeKey")
             )
-        if not hmac.compare_digest(given.encode(), self.key.encode()):
+        if not hmac.compare_digest(given.encode(errors="surrogatepass"), self.key.encode()):
             raise BadRequest(_refusal(403, "forbidden", "Forbidden"))
 
     def _put(self, stream: str, data: bytes, who: str) -> None:

@@ -11,6 +11,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polku.audit import Books, Copy
+from polku.batches import SOURCES
+from polku.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +57,8 @@ class Tables:
     """
 
     def __init__(self, connection: Any, sql: Mapping[str, str], schema: str, source: str) -> None:
+        if source not in SOURCES:  # it is rendered as the name of a table
+            raise SettingsError(f"source is {source!r:.80}; expected one of {', '.join(SOURCES)}")
         self._connection, self._sql, self._schema, self._source = connection, sql, schema, source
 
     @contextlib.contextmanager
