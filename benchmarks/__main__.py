@@ -170,6 +170,7 @@ def main() -> None:
         "",
         "`make bench` writes this page; the top of each file in `benchmarks/` says what it measures.",
         "Ratios compare within one run on one machine; only they can be compared between machines.",
+        "A row without a target is there for comparison.",
         "",
         machine(),
         "",

@@ -86,6 +86,8 @@ class Warehouse:
                 for file in sql.names("migrate"):
                     cursor.execute(self.templates.get_template(file).render(schema=schema))
                 connection.commit()
+            for table in TABLES:  # vacuumed by ``empty``, not in the midst of a load
+                self.admin.execute(f"alter table {schema}.{table} set (autovacuum_enabled = off)")
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Any]:
