@@ -33,7 +33,7 @@ SETTINGS = Settings.from_env(os.environ)
 def params() -> dict[str, Param]:
     """Return what the trigger form asks for."""
     return {
-        "dry_run": Param(default=False, type="boolean", description="Only say what would be done; nothing is read or written."),
+        "dry_run": Param(default=False, type="boolean", description="Only say what would be done; nothing is taken or written."),
         "drain_max_mbs": Param(
             None, type=["null", "integer"], minimum=1, maximum=1024, description="Stop a lane after so many MB; empty: as configured."
         ),
