@@ -51,6 +51,15 @@ HOSTILE = (
 )
 """What a sender may write into any field; ``{s}`` is the schema."""
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected():
+    """Collect here what failed logins leave behind: redshift_connector does not close their sockets, and another test would be warned."""
+    yield
+    gc.collect()
+
 
 class Nowhere:
     """A sink that keeps nothing."""
@@ -288,7 +297,6 @@ def _state(delivery):
             yield delivery.s3.get_object(Bucket=delivery.name, Key=found["Key"])["Body"].read().decode()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("wrong", ["REDSHIFT_PWD", "SLACK_TOKEN", "AIRFLOW_CONN_NAMES_DEFAULT"])
 def test_a_secret_that_is_wrong_is_not_quoted_by_the_failure(delivery, sentry, secrets, caplog, monkeypatch, wrong):
     """Failed logins are where secrets leak: into the log, the exception, and from there to Sentry with every frame's variables."""
@@ -315,8 +323,6 @@ def test_a_secret_that_is_wrong_is_not_quoted_by_the_failure(delivery, sentry, s
     assert reports.on_failure({"exception": caught.value, "ti": ti})
 
     told = {"log": caplog.text, "error": repr(caught.value) + str(caught.value.__cause__), "sentry": json.dumps(sentry.events)}
-    caught = None
-    gc.collect()  # redshift_connector leaves the socket of a failed login to the collector, which would warn in another test
     assert sentry.events
     assert {where: shown_in(text, secrets) for where, text in told.items() if shown_in(text, secrets)} == {}
 
