@@ -92,8 +92,13 @@ def test_several_generations_of_shards_while_they_are_drained(world):
     """Children wait for their parents; nobody is read twice."""
     streams, name = world.stack.streams, world.stream("server")
     ids = iter(range(1000))
+    turn = threading.Lock()  # several shards are read at once, and each read reshards
 
     def reshard():
+        with turn:
+            split_or_merge()
+
+    def split_or_merge():
         shards = [s for s in streams.list_shards(StreamName=name)["Shards"] if "EndingSequenceNumber" not in s["SequenceNumberRange"]]
         shards.sort(key=lambda s: int(s["HashKeyRange"]["StartingHashKey"]))
         if next(ids) % 2:
