@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "events.md").read_text(encoding=
 CORPUS = "\n".join(path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "corpus").glob("*.txt"))
 PLACE = events.Place("p", 1_795_430_460_000_000, live=True)
 
-NOT_IN_THE_CORPUS = {"file_too_large", "name_cut"}
+NOT_IN_THE_CORPUS = {"file_too_large"}
 """The one takes 16 GB, the other a directory of names; see test_transform."""
 
 

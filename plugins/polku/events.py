@@ -96,7 +96,6 @@ REPAIRS = {
     "timestamp_missing": "It had no timestamp; that is its time of arrival.",
     "timestamp_from_number": "A time was a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its size.",
     "clock_left": "The sender's clock is more than a day from ours, or it contradicts itself; the timestamp is as it was sent.",
-    "name_cut": "The user's name is longer than its column or holds control characters; it was cut, or these are spaces.",
 }
 """What was changed in an event that became a row, by code."""
 
