@@ -300,7 +300,6 @@ def test_a_copy_leaves_the_producers_tags_behind(s3, bucket):
     [
         (503, "SlowDown"),
         (500, "InternalError"),
-        (409, "ConditionalRequestConflict"),
         (400, "RequestTimeout"),
         (403, "RequestTimeTooSkewed"),
     ],

@@ -8,13 +8,13 @@ and receipt, never by prefix.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import msgspec
@@ -23,6 +23,7 @@ from polku import batches
 from polku.batches import LAYOUT, Batch, Checkpoint, Manifest, Part, RawObject, Receipt, StagedObject
 from polku.errors import LostRace, SettingsError, TransientError
 from polku.incidents import Watch
+from polku.s3_answers import ask, download
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 WATCH_KEY = "state/watch.json"
 
 _HEADS_AT_ONCE = 8
-_CONFLICT_WAITS = (0.05, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ def put_once(client: S3Client, bucket: str, key: str, body: bytes) -> str:
     Raises TransientError where S3 does not take it.
     """
     try:
-        etag: str = _call(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")["ETag"]
+        etag: str = ask(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")["ETag"]
     except LostRace:
-        head = _call(client.head_object, Bucket=bucket, Key=key)
+        head = ask(client.head_object, Bucket=bucket, Key=key)
         if head["ContentLength"] != len(body):
             raise TransientError(f"s3://{bucket}/{key} is there with {head['ContentLength']} bytes; expected our {len(body)}") from None
         etag = head["ETag"]
@@ -98,27 +98,22 @@ def open_raw(client: S3Client, bucket: str, raw: RawObject) -> BinaryIO:
 
     Raises SettingsError where it has expired: a batch can only be replayed as long as its raw objects live.
     """
-    body = _get(client, bucket, raw.key)
-    if body is None:
-        raise SettingsError(
-            f"Raw object s3://{bucket}/{raw.key} is gone. A batch can be replayed only while its raw objects live; "
-            "see the lifecycle rules of the bucket (prefix raw/)."
-        )
-    file = tempfile.TemporaryFile()  # noqa: SIM115 -- the caller closes it
-    try:
-        for chunk in body.iter_chunks(1 << 20):
-            file.write(chunk)
-    except Exception as error:
-        file.close()
-        raise TransientError(f"s3://{bucket}/{raw.key} could not be read to its end: {error}") from error
-    file.seek(0)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        if download(client, bucket, raw.key, file) is None:
+            raise SettingsError(
+                f"Raw object s3://{bucket}/{raw.key} is gone. A batch can be replayed only while its raw objects live; "
+                "see the lifecycle rules of the bucket (prefix raw/)."
+            )
+        file.seek(0)
+        stack.pop_all()
     return file
 
 
 def read_quarantine(client: S3Client, bucket: str, key: str) -> bytes | None:
     """Return a quarantine object (zstd JSON lines), None where it has expired."""
-    body = _get(client, bucket, key)
-    return None if body is None else body.read()
+    body = io.BytesIO()
+    return None if download(client, bucket, key, body) is None else body.getvalue()
 
 
 def write_load_manifest(client: S3Client, bucket: str, key: str, staged: Sequence[StagedObject]) -> None:
@@ -169,9 +164,7 @@ def change_checkpoint(client: S3Client, bucket: str, source: str, change: Callab
 def write_manifest(client: S3Client, bucket: str, manifest: Manifest) -> None:
     """Write a batch's manifest unless it is there: it never changes."""
     try:
-        _call(
-            client.put_object, Bucket=bucket, Key=_manifest_key(Batch.parse(manifest.batch)), Body=batches.dump(manifest), IfNoneMatch="*"
-        )
+        ask(client.put_object, Bucket=bucket, Key=_manifest_key(Batch.parse(manifest.batch)), Body=batches.dump(manifest), IfNoneMatch="*")
     except LostRace:
         log.debug("The manifest of %s was written before", manifest.batch)
 
@@ -194,7 +187,7 @@ def list_batches(client: S3Client, bucket: str, source: str, start: datetime, en
         prefix = f"state/{source}/batches/{day:%Y%m%d}T"
         wanted: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "StartAfter": f"state/{source}/batches/{day:%Y%m%dT%H%M%S}"}
         while True:
-            page = _call(client.list_objects_v2, **wanted)
+            page = ask(client.list_objects_v2, **wanted)
             listed = [_batch_of_key(source, entry["Key"]) for entry in page.get("Contents", ())]
             found += [batch for batch in listed if start <= batch.at < end]
             if not page.get("IsTruncated") or listed[-1].at.replace(microsecond=0) >= end:
@@ -285,7 +278,7 @@ def _receipt_key(batch: Batch, part: str) -> str:
 
 def _is_as_written(client: S3Client, bucket: str, staged: StagedObject) -> bool:
     try:
-        head = _call(client.head_object, Bucket=bucket, Key=staged.key)
+        head = ask(client.head_object, Bucket=bucket, Key=staged.key)
     except FileNotFoundError:
         return False
     return bool(head["ETag"] == staged.etag and head["ContentLength"] == staged.size)
@@ -293,61 +286,21 @@ def _is_as_written(client: S3Client, bucket: str, staged: StagedObject) -> bool:
 
 def _read(client: S3Client, bucket: str, key: str, kind: type[T]) -> tuple[T, str] | None:
     """Return a state object and its ETag, None where it is not there. Raises SettingsError where it cannot be read."""
-    try:
-        answer = _call(client.get_object, Bucket=bucket, Key=key)
-    except FileNotFoundError:
+    body = io.BytesIO()
+    etag = download(client, bucket, key, body)
+    if etag is None:
         return None
-    body = answer["Body"].read()
     try:
-        return batches.load(body, kind), answer["ETag"]
+        return batches.load(body.getvalue(), kind), etag
     except msgspec.DecodeError as error:
         raise SettingsError(
             f"s3://{bucket}/{key} is not a {kind.__name__} of this release: {error}. Nothing was changed; look at the object."
         ) from error
 
 
-def _get(client: S3Client, bucket: str, key: str) -> Any:
-    try:
-        return _call(client.get_object, Bucket=bucket, Key=key)["Body"]
-    except FileNotFoundError:
-        return None
-
-
 def _replace(client: S3Client, bucket: str, key: str, new: msgspec.Struct, etag: str) -> None:
     condition: dict[str, str] = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     try:
-        _call(client.put_object, Bucket=bucket, Key=key, Body=batches.dump(new), ContentType="application/json", **condition)
+        ask(client.put_object, Bucket=bucket, Key=key, Body=batches.dump(new), ContentType="application/json", **condition)
     except FileNotFoundError as error:  # S3's answer to If-Match where the object was deleted
         raise LostRace(f"s3://{bucket}/{key} was deleted") from error
-
-
-def _call(operation: Callable[..., Any], **arguments: Any) -> Any:
-    """
-    Call S3; raises LostRace (412), FileNotFoundError (404), SettingsError (403, no such bucket), else TransientError.
-
-    A 409 (ConditionalRequestConflict) says that another write of the object is under way and decides nothing: the
-    same call is made again a few times. A 412 is an answer and never is.
-    """
-    import botocore.exceptions
-
-    place = f"s3://{arguments['Bucket']}/{arguments.get('Key') or arguments.get('Prefix')}"
-    for wait in (*_CONFLICT_WAITS, None):
-        try:
-            return operation(**arguments)
-        except botocore.exceptions.ClientError as error:
-            status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-            if status == HTTPStatus.CONFLICT and wait is not None:
-                time.sleep(wait)
-                continue
-            if code == "NoSuchBucket":
-                raise SettingsError(f"Bucket {arguments['Bucket']!r} does not exist; see `bucket` in parameters.yaml.j2.") from error
-            if status == HTTPStatus.PRECONDITION_FAILED:
-                raise LostRace(f"{place}: {code}") from error
-            if status == HTTPStatus.NOT_FOUND:
-                raise FileNotFoundError(place) from error
-            if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-                raise SettingsError(f"{place}: {code}; the role or key in aws_default may not do this.") from error
-            raise TransientError(f"{place}: S3 answered {status} {code}") from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise TransientError(f"{place}: {error}") from error
-    raise AssertionError  # the last round returned or raised

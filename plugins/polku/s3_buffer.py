@@ -12,16 +12,15 @@ It needs ``s3:ListBucket``, and ``s3:GetObject`` and ``s3:DeleteObject`` on the 
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from polku.batches import BufferFile
-from polku.errors import PolkuError, SettingsError, TransientError
+from polku.errors import LostRace, PolkuError, SettingsError
+from polku.s3_answers import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,6 @@ PART_BYTES = 512 << 20
 
 _PAGE = 1000
 _ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-_SLOW = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestTimeTooSkewed", "ExpiredToken"})
 
 
 def list_files(
@@ -83,7 +81,7 @@ def list_files(
     wanted: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix.rstrip("/") + "/"}
     while True:
         page_size = min(_PAGE, max_files - len(files) + len(taken) + 1)
-        page = _ask(f"s3://{bucket}/{prefix}", client.list_objects_v2, MaxKeys=page_size, **wanted)
+        page = ask(client.list_objects_v2, MaxKeys=page_size, **wanted)
         for listed in page.get("Contents", ()):
             file = BufferFile(listed["Key"], listed["ETag"], listed["Size"], int(listed["LastModified"].timestamp() * 1000))
             if (file.key, file.etag) in taken or (file.key.endswith("/") and not file.size):
@@ -136,21 +134,20 @@ def copy_file(
         TransientError: S3 does not answer.
         SettingsError: Access is refused.
     """
-    what = f"s3://{bucket}/{file.key}"
     source: dict[str, Any] = {"CopySource": {"Bucket": bucket, "Key": file.key}, "CopySourceIfMatch": file.etag}
     if file.size <= copy_bytes:
-        return _unless_changed(what, client.copy_object, Bucket=bucket, Key=key, TaggingDirective="REPLACE", **source) is not None
-    upload = {"Bucket": bucket, "Key": key, "UploadId": _ask(what, client.create_multipart_upload, Bucket=bucket, Key=key)["UploadId"]}
+        return _unless_changed(client.copy_object, Bucket=bucket, Key=key, TaggingDirective="REPLACE", **source) is not None
+    upload = {"Bucket": bucket, "Key": key, "UploadId": ask(client.create_multipart_upload, Bucket=bucket, Key=key)["UploadId"]}
     whole = False
     try:
         parts = []
         for number, begin in enumerate(range(0, file.size, part_bytes), start=1):
             span = f"bytes={begin}-{min(begin + part_bytes, file.size) - 1}"
-            part = _unless_changed(what, client.upload_part_copy, PartNumber=number, CopySourceRange=span, **upload, **source)
+            part = _unless_changed(client.upload_part_copy, PartNumber=number, CopySourceRange=span, **upload, **source)
             if part is None:
                 return False
             parts.append({"PartNumber": number, "ETag": part["CopyPartResult"]["ETag"]})
-        _ask(what, client.complete_multipart_upload, MultipartUpload={"Parts": parts}, **upload)
+        ask(client.complete_multipart_upload, MultipartUpload={"Parts": parts}, **upload)
         whole = True
     finally:
         if not whole:
@@ -171,55 +168,20 @@ def delete_file(client: S3Client, bucket: str, file: BufferFile) -> None:
         TransientError: S3 does not answer.
         SettingsError: Access is refused.
     """
-    _unless_changed(f"s3://{bucket}/{file.key}", client.delete_object, Bucket=bucket, Key=file.key, IfMatch=file.etag)
+    _unless_changed(client.delete_object, Bucket=bucket, Key=file.key, IfMatch=file.etag)
 
 
 def _abort(client: S3Client, upload: dict[str, Any]) -> None:
     """Give up a copy in parts. Where that fails too, the bucket's rule for incomplete uploads has to do it."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
-        client.abort_multipart_upload(**upload)
-    except (ClientError, BotoCoreError) as error:
+        ask(client.abort_multipart_upload, **upload)
+    except (PolkuError, FileNotFoundError) as error:
         log.warning("Could not abort the upload %s of %s: %s", upload["UploadId"], upload["Key"], error)
 
 
-def _unless_changed(what: str, call: Callable[..., Any], **arguments: Any) -> Any:
+def _unless_changed(call: Callable[..., Any], **arguments: Any) -> Any:
     """Make a conditional request; return None where the file has been replaced (412) or is gone (404)."""
-    from botocore.exceptions import ClientError
-
     try:
-        return _ask(what, call, **arguments)
-    except PolkuError as error:
-        cause = error.__cause__
-        if isinstance(cause, ClientError) and _changed(cause):
-            return None
-        raise
-
-
-def _changed(error: ClientError) -> bool:
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return status == HTTPStatus.PRECONDITION_FAILED or (
-        status == HTTPStatus.NOT_FOUND and error.response["Error"]["Code"] != "NoSuchBucket"
-    )
-
-
-def _ask(what: str, call: Callable[..., Any], **arguments: Any) -> Any:
-    """Make a request; raise what the caller can do about an error."""
-    from botocore import exceptions as boto
-
-    try:
-        return call(**arguments)
-    except boto.ClientError as error:
-        code = error.response["Error"]["Code"]
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        text = f"{what}: {error.operation_name} answered {status} {code}: {error.response['Error'].get('Message', '')!s:.300}"
-        if code == "NoSuchBucket":
-            raise SettingsError(f"{text} Set `bucket` in parameters.yaml.j2 to one that exists.") from error
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and code not in _SLOW:
-            raise SettingsError(f"{text} Grant it to the role of aws_default.") from error
-        raise TransientError(text) from error
-    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
-        raise SettingsError(f"{what}: {error}. Set the connection aws_default, or give the worker a role.") from error
-    except (boto.HTTPClientError, boto.ConnectionError, boto.CredentialRetrievalError) as error:
-        raise TransientError(f"{what}: {type(error).__name__}: {error!s:.300}") from error
+        return ask(call, **arguments)
+    except (LostRace, FileNotFoundError):
+        return None
