@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import socket
 import threading
@@ -167,7 +168,7 @@ def test_a_stream_made_anew_has_new_keys(client, server, stream):
 
     assert before[0].id == after[0].id
     assert before[0].key != after[0].key
-    assert kinesis.vanished(after, {before[0].key: Position(after="1")}) == [before[0].key]
+    assert kinesis.no_longer_listed(after, {before[0].key: Position(after="1"), "another@1/shard": Position()}) == [before[0].key]
 
 
 def test_parents_come_before_children_whatever_their_names(client, stream):
@@ -582,6 +583,44 @@ def test_a_read_goes_on_after_a_fault(client, server, stream, kind, operation):
     assert data == numbers(range(6))
 
 
+def test_records_that_come_again_are_passed_over(client, server, stream):
+    """Kinesis promises that they do not; a server in between, or one that stands in for it, may hold an answer twice."""
+    server.answer_records = 2
+    put(client, stream, *range(6))
+    bodies = []
+
+    def repeat(response_dict, **_):
+        """Give the records of the first answer once more with the second."""
+        bodies.append(response_dict["body"])
+        if len(bodies) == 2:
+            first, second = map(json.loads, bodies)
+            response_dict["body"] = json.dumps({**second, "Records": first["Records"] + second["Records"]}).encode()
+
+    client.meta.events.register_first("before-parse.kinesis.GetRecords", repeat)
+
+    assert drain(client, stream)[0] == numbers(range(6))
+
+
+@pytest.mark.parametrize("operation", ["DescribeStreamSummary", "ListShards", "GetShardIterator", "GetRecords"])
+def test_a_page_of_somebody_else_is_no_answer(client, stream, operation):
+    """A proxy that says 200 and shows a page: botocore takes that for an empty answer."""
+    put(client, stream, 1)
+    shown = []
+
+    def show(response_dict, **_):
+        if not shown:
+            shown.append(response_dict["body"])
+            response_dict["body"] = b"<html>down for maintenance</html>"
+
+    client.meta.events.register_first(f"before-parse.kinesis.{operation}", show)
+
+    if operation.startswith("Get"):
+        assert drain(client, stream)[0] == numbers([1])
+    else:
+        with pytest.raises(TransientError, match=r"stream 'events': .*does Kinesis answer there\?"):
+            kinesis.list_shards(client, stream)
+
+
 def test_an_answer_that_never_comes_is_asked_for_again(server, stream):
     """The client's read timeout is short for that."""
     client = client_of(server, read_timeout=0.2)
@@ -790,7 +829,7 @@ def test_a_child_whose_parent_was_trimmed_is_read(client, server, stream):
     data, _, _ = drain(client, stream, {})
 
     assert data == numbers([2])
-    assert kinesis.vanished(kinesis.list_shards(client, stream), positions) == list(positions)
+    assert kinesis.no_longer_listed(kinesis.list_shards(client, stream), positions) == list(positions)
 
 
 class History:

@@ -24,7 +24,8 @@ CASES = [
     ({"C": "28000", "M": "password authentication failed"}, SettingsError, "REDSHIFT_"),
     ({"C": "42P01", "M": 'relation "polku_poc.server" does not exist'}, SettingsError, "polku_migrate"),
     ({"C": "XX000", "M": "1023"}, TransientError, "1023"),
-    ({"C": "XX000", "M": "S3ServiceException:Access Denied,Status 403"}, TransientError, "Access Denied"),
+    ({"C": "XX000", "M": "S3ServiceException:Access Denied,Status 403"}, TransientError, "403 Let the role in `iam_role` read staged/"),
+    ({"C": "XX000", "M": "User arn:x is not authorized to assume IAM Role arn:y"}, TransientError, "arn:y Attach the role"),
     ({"C": "57P01", "M": "terminating connection due to administrator command"}, TransientError, "terminating"),
     ({"C": "53300", "M": "too many connections"}, TransientError, "too many"),
 ]
@@ -46,6 +47,22 @@ def test_a_broken_connection_is_tried_again(broken):
     """Whether it committed shows then: running a load twice changes nothing."""
     with pytest.raises(TransientError), sorted_errors():
         raise broken
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InterfaceError("communication error", OSError(-2, "Name or service not known")), "Name or service not known Check host and port"),
+        (OperationalError("connection time out", TimeoutError("timed out")), "timed out Check host and port"),
+        (InterfaceError("Server refuses SSL"), "Set `sslmode`"),
+    ],
+)
+def test_a_login_that_does_not_work_says_what_to_look_at(error, words):
+    """It may pass by itself, or it may be the setting."""
+    found = meaning(error)
+
+    assert type(found) is TransientError
+    assert words in str(found)
 
 
 def test_what_is_not_of_redshift_passes_through():

@@ -33,6 +33,9 @@ _S3_CONFIG: dict[str, Any] = {
     "tcp_keepalive": True,
 }
 
+LOGIN_SECONDS = 60
+"""How long a login to Redshift may take; statements may take as long as the task."""
+
 
 def s3(settings: Settings) -> S3Client:
     """Return a client of the bucket's region."""
@@ -69,14 +72,18 @@ def redshift_hook(**options: Any) -> RedshiftSQLHook:
     A login is repeated by Airflow's retries of the task and by the next run, so a Redshift that is away hears of us a few times a minute.
 
     Args:
-        options: What redshift_connector is told besides, e.g. ``timeout``.
+        options: What redshift_connector is told besides, e.g. ``timeout``: seconds for the login and for each statement.
     """
     import redshift_connector
     from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 
     class OneLogin(RedshiftSQLHook):
         def get_conn(self) -> Any:
-            return redshift_connector.connect(**{**self._get_conn_params(), **self.conn.extra_dejson, **options})
+            given = {**self._get_conn_params(), **self.conn.extra_dejson, **options}
+            connection = redshift_connector.connect(**{"timeout": LOGIN_SECONDS, **given})
+            if "timeout" not in given:
+                connection._usock.settimeout(None)  # noqa: SLF001 -- the driver's time limit holds for every answer; COPY may take longer
+            return connection
 
     return OneLogin(redshift_conn_id="redshift_default")
 

@@ -17,14 +17,14 @@ import logging
 import time
 from bisect import bisect_right
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from polku.batches import Position
 from polku.errors import SettingsError, TransientError
-from polku.kinesis_answers import Answer, Fault, fault_of, fetch, named
+from polku.kinesis_answers import Answer, Fault, fault_of, fetch, member, named
 from polku.records import Block
 
 if TYPE_CHECKING:
@@ -132,12 +132,13 @@ def list_shards(client: KinesisClient, stream: str) -> list[Shard]:
         SettingsError: Access is refused.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
-        summary = client.describe_stream_summary(**named(stream))["StreamDescriptionSummary"]
+        summary = member(client.describe_stream_summary(**named(stream)), "StreamDescriptionSummary")
         prefix = f"{summary['StreamName']}@{int(summary['StreamCreationTimestamp'].timestamp())}/"
         listed = _listed(client, stream)
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
         raise fault_of(error, f"stream {stream!r}").as_error() from error
     shards = {
         shard["ShardId"]: Shard(
@@ -215,14 +216,15 @@ def gap(position: Position, retention_hours: float, now: float) -> float:
     return max(0.0, now - retention_hours * 3600 - known)
 
 
-def vanished(shards: Iterable[Shard], positions: Mapping[str, Position]) -> list[str]:
+def no_longer_listed(shards: Iterable[Shard], positions: Mapping[str, Position]) -> list[str]:
     """
-    Return the keys of positions that were never finished and whose shard is no longer listed: what was left there is lost.
+    Return the keys of positions that the stream had, under this name, and lists no more: trimmed, or the stream was made anew.
 
-    That is a shard that outlived its retention, or a stream that was deleted (and maybe made anew).
+    What was left in one that was never finished is lost.
     """
     listed = {shard.key for shard in shards}
-    return sorted(key for key, position in positions.items() if not position.finished and key not in listed)
+    stream_names = {key.partition("@")[0] for key in listed}
+    return sorted(key for key in positions if key not in listed and key.partition("@")[0] in stream_names)
 
 
 def has_records(client: KinesisClient, shard: Shard, position: Position, *, now: Callable[[], float] = time.time) -> bool:
@@ -451,6 +453,7 @@ class _Reading:
     def take_answer(self, cursor: _Cursor, answer: Answer) -> list[Block | ShardEnd]:
         cursor.answered, cursor.failures, cursor.renewed, cursor.error = True, 0, False, None
         cursor.iterator = answer.iterator
+        read, answer = len(answer.sequences), _after(answer, cursor.after)
         size = sum(map(len, answer.data))
         self.bytes += size
         cursor.due = max(cursor.due, cursor.due - 1 / self.limits.reads_a_second + size / self.limits.bytes_a_second)
@@ -458,11 +461,11 @@ class _Reading:
         arrivals = answer.arrivals if all(answer.arrivals) else [arrival or now for arrival in answer.arrivals]
         if answer.sequences:
             cursor.after, cursor.arrival = answer.sequences[-1], arrivals[-1]
-        caught_up = answer.behind == 0 if answer.behind is not None else not answer.sequences
-        if caught_up and len(answer.sequences) < _ANSWER_RECORDS:
+        caught_up = answer.behind == 0 if answer.behind is not None else not read
+        if caught_up and read < _ANSWER_RECORDS:
             cursor.caught_up = now
             cursor.done = not cursor.shard.closed
-        if answer.iterator is None or (caught_up and cursor.shard.closed and not answer.sequences):
+        if answer.iterator is None or (caught_up and cursor.shard.closed and not read):
             cursor.finished = cursor.done = True
             cursor.caught_up = now
         out: list[Block | ShardEnd] = list(_blocks(cursor.shard.key, answer.sequences, arrivals, answer.data))
@@ -501,6 +504,15 @@ class _Reading:
         raise (SettingsError if isinstance(worst.as_error(), SettingsError) else TransientError)(worst.text + more)
 
 
+def _after(answer: Answer, position: str) -> Answer:
+    """Return an answer without records that were read before: Kinesis promises none, and the books would count them twice."""
+    first = next((i for i, sequence in enumerate(answer.sequences) if int(sequence) > int(position or -1)), len(answer.sequences))
+    if not first:
+        return answer
+    log.warning("Passed %d records over that had been read before, up to %s", first, position)
+    return replace(answer, sequences=answer.sequences[first:], arrivals=answer.arrivals[first:], data=answer.data[first:])
+
+
 def _finished(positions: Mapping[str, Position], key: str) -> bool:
     return key in positions and positions[key].finished
 
@@ -512,12 +524,12 @@ def _listed(client: KinesisClient, stream: str) -> list[Any]:
     first = named(stream)
     for _ in range(3):
         page = client.list_shards(**first)
-        shards: list[Any] = page["Shards"]
+        shards: list[Any] = member(page, "Shards")
         try:
             while page.get("NextToken"):
                 again = first if "StreamARN" in first else {}
                 page = client.list_shards(NextToken=page["NextToken"], **again)
-                shards += page["Shards"]
+                shards += member(page, "Shards")
         except ClientError as error:
             if error.response["Error"]["Code"] != "ExpiredNextTokenException":
                 raise

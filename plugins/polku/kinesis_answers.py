@@ -31,21 +31,24 @@ _BUSY = frozenset(
         "TooManyRequestsException",
     }
 )
-_FORBIDDEN = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "KMSAccessDeniedException",
-        "KMSDisabledException",
-        "KMSInvalidStateException",
-        "KMSNotFoundException",
-        "KMSOptInRequired",
-        "MissingAuthenticationTokenException",
-        "UnrecognizedClientException",
-    }
-)
+_GRANT = "Grant it to the role of aws_default."
+_KEYS = "Set the keys of aws_default right, and the clock of the worker."
+_KMS = "Enable the KMS key of the stream, and let the role of aws_default use it."
+_FORBIDDEN = {
+    "AccessDenied": _GRANT,
+    "AccessDeniedException": _GRANT,
+    "IncompleteSignature": _KEYS,
+    "InvalidClientTokenId": _KEYS,
+    "InvalidSignatureException": _KEYS,
+    "KMSAccessDeniedException": _KMS,
+    "KMSDisabledException": _KMS,
+    "KMSInvalidStateException": _KMS,
+    "KMSNotFoundException": _KMS,
+    "KMSOptInRequired": _KMS,
+    "MissingAuthenticationTokenException": _KEYS,
+    "UnrecognizedClientException": _KEYS,
+}
+"""What only a person can mend, and how."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,15 @@ def named(stream: str) -> Any:
     return {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
 
 
+def member(answer: Any, name: str) -> Any:
+    """Return a member of an answer; raises ResponseParserError where it is missing; botocore reads a 200 that is no JSON as empty."""
+    from botocore.parsers import ResponseParserError
+
+    if name not in answer:
+        raise ResponseParserError(f"the answer has no {name}; does Kinesis answer there?")
+    return answer[name]
+
+
 def fault_of(error: BaseException, what: str) -> Fault:
     """Sort an error by what to do about it; raises what is none of Kinesis' (a bug of ours)."""
     from botocore import exceptions as boto
@@ -124,7 +136,9 @@ def _refusal(error: ClientError, what: str) -> Fault:
     elif code == "ResourceNotFoundException":
         fault = Fault("gone", f"{text} Create it, or set the source's `stream` in parameters.yaml.j2 to one that exists (or to none).")
     elif code in _FORBIDDEN:
-        fault = Fault("forbidden", f"{text} Grant it to the role of aws_default.")
+        fault = Fault("forbidden", f"{text} {_FORBIDDEN[code]}")
+    elif code == "ExpiredTokenException":
+        fault = Fault("broken", f"{text} A role renews its credentials by itself; fixed ones in aws_default have to be set anew.")
     return fault
 
 
@@ -176,7 +190,7 @@ def fetch(
         begin: Any = {"ShardIteratorType": "TRIM_HORIZON"}
         if after:
             begin = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
-        iterator = client.get_shard_iterator(ShardId=shard_id, **begin, **stream_name)["ShardIterator"]
+        iterator = member(client.get_shard_iterator(ShardId=shard_id, **begin, **stream_name), "ShardIterator")
     wanted: dict[str, Any] = {"ShardIterator": iterator} | ({"Limit": limit} if limit else {})
     if "StreamARN" in stream_name:
         wanted |= stream_name
@@ -202,7 +216,7 @@ def fetch(
 
 def _plain(parsed: Any) -> Answer:
     """Return an answer that botocore has parsed (a protocol other than JSON)."""
-    records = parsed["Records"]
+    records = member(parsed, "Records")
     return Answer(
         [r["SequenceNumber"] for r in records],
         [round(r["ApproximateArrivalTimestamp"].timestamp() * 1000) if "ApproximateArrivalTimestamp" in r else 0 for r in records],

@@ -34,6 +34,15 @@ _PERSON_CLASSES = ("28", "3D", "3F", "42", "0A")
 _LOAD_FAILED = "load into table"
 """How Redshift begins when COPY refuses a row: "Load into table 'staged' failed.  Check 'stl_load_errors' ..."."""
 
+_HINTS = {
+    "s3serviceexception:access denied": "Let the role in `iam_role` read staged/ and load/ of the bucket.",
+    "not authorized to assume iam role": "Attach the role in `iam_role` to the cluster.",
+    "server refuses ssl": "Set `sslmode` in the extras of redshift_default (or REDSHIFT_SSLMODE), or the host and port of a Redshift.",
+    "communication error": "Check host and port of redshift_default (or REDSHIFT_HOST and REDSHIFT_PORT), and that Redshift is not paused.",
+    "connection time out": "Check host and port of redshift_default (or REDSHIFT_HOST and REDSHIFT_PORT), and that Redshift lets us in.",
+}
+"""What a person can do about errors that may also pass by themselves; by words of the server or of redshift_connector, in lower case."""
+
 
 @contextmanager
 def sorted_errors() -> Iterator[None]:
@@ -58,7 +67,7 @@ def meaning(error: Exception) -> PolkuError:
         error: Its first argument is the server's answer (a dict of fields by their letter) or a text.
     """
     fields: dict[str, Any] = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-    code, text = str(fields.get("C", "")), str(fields.get("M", "")) or str(error)
+    code, text = str(fields.get("C", "")), str(fields.get("M", "")) or ": ".join(map(str, error.args))
     told = f"{text}\n{fields.get('D', '')}"  # compute nodes put the value that a cast could not read into the detail
     for word, kind in _OURS.items():
         if word in told:
@@ -67,4 +76,5 @@ def meaning(error: Exception) -> PolkuError:
         return RefusedLoad(f"{code} {text}")
     if code.startswith(_PERSON_CLASSES):
         return SettingsError(f"Redshift refused: {code} {text}. Check redshift_default (or REDSHIFT_*), and that polku_migrate has run.")
-    return TransientError(f"Redshift: {code} {text}".rstrip())
+    hint = next((hint for words, hint in _HINTS.items() if words in text.lower()), "")
+    return TransientError(" ".join(filter(None, ("Redshift:", code, text.strip(), hint))))

@@ -100,7 +100,7 @@ def plan(run: Run, streams: KinesisClient, *, write: bool = True) -> list[Lane]:
     log.info("Plan of %s: %s; %d batches pending, newest is %s", run.batch, move, len(checkpoint.pending), checkpoint.newest or "none")
     if move == "drain":
         lanes = _stream_lanes(run, streams, checkpoint, write=write)
-        if run.source.buffer_prefix and _waiting_files(run, checkpoint, most=1):
+        if run.source.buffer_prefix and _files_wait(run, checkpoint):
             lanes += commit.lanes([], most=0, files=True)
         if lanes:
             return lanes
@@ -122,7 +122,7 @@ def _stream_lanes(run: Run, streams: KinesisClient, checkpoint: Checkpoint, *, w
     except (TransientError, SettingsError) as error:
         log.warning("Stream %s cannot be looked at now; its lane will try again: %s", stream, error)
         return [Lane(name="shards-0", kind="stream")]
-    forget = _no_longer_listed(shards, positions)
+    forget = kinesis.no_longer_listed(shards, positions)
     gaps = {
         s.key: int(lost) for s in readable if (lost := kinesis.gap(positions.get(s.key, Position()), s.retention_hours, run.now())) >= 1
     }
@@ -144,11 +144,13 @@ def _stream_lanes(run: Run, streams: KinesisClient, checkpoint: Checkpoint, *, w
     )
 
 
-def _no_longer_listed(shards: Sequence[kinesis.Shard], positions: Mapping[str, Position]) -> list[str]:
-    """Return the positions of shards that this stream had, under this name, and lists no more: trimmed, or the stream was made anew."""
-    listed = {shard.key for shard in shards}
-    stream_names = {key.partition("@")[0] for key in listed}
-    return sorted(key for key in positions if key not in listed and key.partition("@")[0] in stream_names)
+def _files_wait(run: Run, checkpoint: Checkpoint) -> bool:
+    """Tell whether there are files to take; a buffer that cannot be looked at gets a lane that will say why, while the stream goes on."""
+    try:
+        return bool(_waiting_files(run, checkpoint, most=1))
+    except (TransientError, SettingsError) as error:
+        log.warning("The buffer of %s cannot be looked at now; its lane will try again: %s", run.batch.source, error)
+        return True
 
 
 def _waiting_files(run: Run, checkpoint: Checkpoint, *, most: int, max_bytes: int = 0) -> list[BufferFile]:

@@ -294,6 +294,20 @@ def test_a_buffer_file_that_is_replaced_while_it_is_read_is_taken_as_it_is_then(
     assert world.rows("select message_id from {s}.server") == [("new",)]
 
 
+def test_a_buffer_file_that_cannot_be_copied_does_not_stop_the_others(world):
+    """Encrypted with a key that is not ours, say: it waits, polku_watch tells of it, and whatever else there is flows."""
+    for id_ in "abc":
+        world.drop("server", id_)
+    Scene(world, "s3", "COPY raw/", s3_error(403, "AccessDenied"))
+
+    outcome = world.run("server")
+
+    assert outcome["state"] == "success"
+    assert world.count("select count(*) from {s}.server") == 2
+    assert len(world.keys("buffer/server/")) == 1
+    assert_right(world)
+
+
 # -- Redshift --------------------------------------------------------------------------------------------------------
 
 
