@@ -17,7 +17,7 @@ import msgspec
 
 from polku import archive, commit, kinesis, records, s3_buffer, transform
 from polku.batches import LAYOUT, Batch, BufferFile, Checkpoint, Lane, Manifest, Part, Position, RawObject, Receipt, StagedObject
-from polku.errors import SettingsError, TransientError
+from polku.errors import PolkuError, SettingsError, TransientError
 from polku.loads import Ready
 
 if TYPE_CHECKING:
@@ -185,13 +185,33 @@ def drain(run: Run, lane: Lane, streams: KinesisClient, limits: kinesis.Limits) 
 
 
 def _drain_files(run: Run, lane: Lane, checkpoint: Checkpoint, object_names: archive.Names, limits: kinesis.Limits) -> Part:
-    """Copy the files that stood there after the checkpoint was read; one that is replaced meanwhile is left to the next run."""
+    """
+    Copy the files that stood there after the checkpoint was read; one that is replaced meanwhile is left to the next run.
+
+    So is one that cannot be copied (encrypted with a key that is not ours): it must not stop the others. polku_watch sees it wait.
+
+    Raises:
+        PolkuError: No file could be copied.
+    """
     files = _waiting_files(run, checkpoint, most=run.settings.drain.max_files, max_bytes=limits.max_bytes)
+    errors: list[PolkuError] = []
+    away: list[TransientError] = []
 
     def copy(numbered: tuple[int, BufferFile]) -> bool:
-        return s3_buffer.copy_file(run.s3, run.bucket, numbered[1], object_names.raw(numbered[0]))
+        if len(away) >= COPIES_AT_ONCE:  # it is not the files: each would be tried for as long
+            return False
+        try:
+            return s3_buffer.copy_file(run.s3, run.bucket, numbered[1], object_names.raw(numbered[0]))
+        except PolkuError as error:
+            log.error("Left a file where it is, the others go on: %s", error)  # noqa: TRY400 -- its place is no news
+            errors.append(error)
+            if isinstance(error, TransientError):
+                away.append(error)
+            return False
 
     copied = _each(copy, list(enumerate(files)))
+    if errors and not any(copied):
+        raise (away or errors)[0]
     objects = tuple(
         RawObject(key=object_names.raw(i), size=file.size, records=0, first_arrival=file.modified, last_arrival=file.modified, file=file)
         for i, (file, done) in enumerate(zip(files, copied, strict=True))
