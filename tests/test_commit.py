@@ -100,6 +100,22 @@ def test_a_stream_that_was_empty_for_hours_is_noted_as_read():
     assert {key: (at.after, at.caught_up) for key, at in refreshed.positions.items()} == {"a": ("3", 10_000_000), "b": ("", 10_000_000)}
 
 
+def test_a_gap_waits_for_a_batch_to_be_told_with():
+    """A part without records is no part of a batch; what retention took from it must be told all the same."""
+    checkpoint = Checkpoint(positions={"a": Position(after="3", arrival=1)})
+    behind = Position(after="3", arrival=1, caught_up=90_000_000)
+    empty = Part(name="shards-1", start={"a": Position(after="3", arrival=1)}, end={"a": behind}, gaps={"a": 21_600})
+
+    alone = commit.add(checkpoint, batch(1), [empty])
+    told = commit.add(alone, batch(2), [part()])
+    beside = commit.add(checkpoint, batch(1), [part(), empty])
+
+    assert (alone.gaps, alone.pending) == ({"a": 21_600}, {})
+    for made, minute in ((told, 2), (beside, 1)):
+        assert made.gaps == {}
+        assert [p.gaps for p in made.pending[batch(minute).id].parts] == [{"a": 21_600}]
+
+
 def test_forgotten_shards_leave_the_checkpoint_small():
     """A stream that is split every day would fill it for ever."""
     lane = Part(name="shards-0", forget=("old",))

@@ -221,10 +221,70 @@ def test_a_stream_made_anew_under_the_old_name_is_read_from_its_beginning(pipeli
     while int(time.time()) == start:
         time.sleep(0.05)
     pipeline.streams.create_stream(StreamName=pipeline.stream, ShardCount=1)
+    assert pipeline.loaded(1) == {}
     pipeline.put("b")
 
-    assert pipeline.loaded(1) == {"server/2026-11-23T12:01:00Z": 1}
+    assert pipeline.loaded(2) == {"server/2026-11-23T12:02:00Z": 1}
     assert len(pipeline.checkpoint().positions) == 1
+    assert gaps(pipeline, 2) == [-1]
+
+
+def later(pipeline, hours):
+    """Let the pipeline wake up so many hours later."""
+    pipeline.now = lambda: time.time() + hours * 3600
+
+
+def gaps(pipeline, minute):
+    """Return the gaps that the books of a minute's batch will tell."""
+    run = pipeline.run(minute)
+    return [seconds for part in archive.read_manifest(run.s3, run.bucket, run.batch).parts for seconds in part.gaps.values()]
+
+
+def test_a_gap_is_told_also_where_plan_could_not_look_at_the_stream(pipeline, streams_server):
+    """A stream that was away for longer than its retention mostly comes back between two tries of drain."""
+    pipeline.put("a")
+    pipeline.loaded(0)
+    pipeline.put("b")
+    later(pipeline, 30)
+    streams_server.fault("denied", times=1, path="DescribeStreamSummary")
+
+    pipeline.loaded(1)
+
+    assert gaps(pipeline, 1) == [pytest.approx(6 * 3600, abs=60)]
+
+
+def test_a_gap_behind_which_nothing_is_left_is_told_with_the_next_batch(pipeline):
+    """All was dropped: there is no batch to tell it with, and then the position is past it."""
+    pipeline.put("a")
+    pipeline.loaded(0)
+    later(pipeline, 30)
+    assert pipeline.loaded(1) == {}
+    pipeline.put("b")
+
+    pipeline.loaded(2)
+    pipeline.put("c")
+    pipeline.loaded(3)
+
+    assert gaps(pipeline, 2) == [pytest.approx(6 * 3600, abs=60)]
+    assert not pipeline.checkpoint().gaps
+
+
+def test_a_gap_is_told_once_however_many_drains_were_planned_before_it(pipeline):
+    """The second finds the position past it, whatever its plan has seen."""
+    pipeline.put("a")
+    pipeline.loaded(0)
+    later(pipeline, 30)
+    pipeline.put("b")
+    runs = [pipeline.run(1), pipeline.run(2)]
+    lanes = [steps.plan(run, pipeline.streams)[0] for run in runs]
+    for run, lane in zip(runs, lanes, strict=True):
+        steps.make_batch(run, [steps.drain(run, lane, pipeline.streams, LIMITS)])
+        later(pipeline, 0)
+        pipeline.put("c")
+
+    assert [len(lane.gaps) for lane in lanes] == [1, 1]
+    assert len(gaps(pipeline, 1)) == 1
+    assert gaps(pipeline, 2) == []
 
 
 def test_parents_are_read_before_their_children_and_then_forgotten(pipeline):

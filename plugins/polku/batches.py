@@ -126,7 +126,7 @@ class Lane(msgspec.Struct, frozen=True, omit_defaults=True):
         kind: "stream", "files", or "nothing" (a run that only heals what earlier ones left pending).
         shards: Position keys (``kinesis.Shard.key``) of the shards to read, parents before children.
         forget: Position keys that the stream no longer lists.
-        gaps: Seconds of arrivals that retention may have taken, by position key; -1 where nobody can tell.
+        gaps: Seconds of arrivals that retention may have taken when it was planned, by position key; -1 where nobody can tell.
     """
 
     name: str
@@ -147,7 +147,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
         end: Position of each shard where the next drain begins.
         files_from: The files counter where the drain began; -1 where the lane read no files.
         forget: As in its lane.
-        gaps: As in its lane.
+        gaps: Seconds of arrivals that retention may have taken before this part, by position key; -1 where nobody can tell.
     """
 
     name: str
@@ -186,12 +186,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
         files: The S3 buffer's position: a counter that each commit which took files raises.
         newest: Id of the newest batch that was made, "" before the first.
         pending: By batch id.
+        gaps: Of shards that had nothing left to read behind the gap; told with the next batch. As in ``Part``.
     """
 
     positions: dict[str, Position] = {}
     files: int = 0
     newest: str = ""
     pending: dict[str, Pending] = {}
+    gaps: dict[str, int] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True):

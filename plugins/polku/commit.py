@@ -70,11 +70,12 @@ def add(checkpoint: Checkpoint, batch: Batch, parts: Sequence[Part]) -> Checkpoi
     Return the checkpoint in which ``batch`` is made of those parts whose shards still stand where they began.
 
     None where there is nothing to write: the batch is there already, is too old to be made, or nobody brought anything.
-    Where no part brought records but a shard was finished, is to be forgotten or was long idle, only positions move.
+    Where no part brought records but a shard was finished, is to be forgotten or was long idle, only positions move; what
+    retention has taken from it is kept until there is a batch to tell it with.
     """
     if batch.id in checkpoint.pending or (checkpoint.newest and batch.at <= Batch.parse(checkpoint.newest).at):
         return None
-    positions, files = dict(checkpoint.positions), checkpoint.files
+    positions, files, gaps = dict(checkpoint.positions), checkpoint.files, dict(checkpoint.gaps)
     kept: list[Part] = []
     moved = False
     for part in parts:
@@ -90,12 +91,16 @@ def add(checkpoint: Checkpoint, batch: Batch, parts: Sequence[Part]) -> Checkpoi
             files += 1
         if part.objects:
             kept.append(part)
+        else:
+            gaps |= part.gaps
     if not kept:
-        return msgspec.structs.replace(checkpoint, positions=positions) if moved else None
+        return msgspec.structs.replace(checkpoint, positions=positions, gaps=gaps) if moved else None
+    kept[0] = msgspec.structs.replace(kept[0], gaps={**gaps, **kept[0].gaps})
     return msgspec.structs.replace(
         checkpoint,
         positions=positions,
         files=files,
+        gaps={},
         newest=batch.id,
         pending={**checkpoint.pending, batch.id: Pending(parts=tuple(kept))},
     )

@@ -235,7 +235,24 @@ def _drain_shards(
         end[item.key] = item.position
         if item.error:
             log.warning("Shard %s was left where it stood; the next run goes on with it: %s", item.key, item.error)
-    return Part(name=lane.name, objects=tuple(writer.close()), start=start, end=end, forget=lane.forget, gaps=lane.gaps)
+    gaps = {key: lane.gaps[key] for key in lane.forget if key in lane.gaps} | _gaps_behind(run, wanted, start, end)
+    return Part(name=lane.name, objects=tuple(writer.close()), start=start, end=end, forget=lane.forget, gaps=gaps)
+
+
+def _gaps_behind(run: Run, shards: Sequence[kinesis.Shard], start: Mapping[str, Position], end: Mapping[str, Position]) -> dict[str, int]:
+    """
+    Return the gaps that a read has passed; one that it still stands before is the next run's to tell.
+
+    Plan has looked too, where it could: a stream that was away for longer than its retention mostly comes back between the tries of drain.
+    """
+    passed = {}
+    for shard in shards:
+        was, at = start[shard.key], end[shard.key]
+        lost = int(kinesis.gap(was, shard.retention_hours, run.now()))
+        if lost >= 1 and (was.arrival, was.caught_up, was.finished) != (at.arrival, at.caught_up, at.finished):
+            log.error("Retention had overtaken %s: %d s of arrivals may be lost", shard.key, lost)
+            passed[shard.key] = lost
+    return passed
 
 
 class _RawWriter:
