@@ -15,7 +15,7 @@ import pytest
 from local.aws import AwsServer
 from local.kinesis import KinesisServer
 from polku import archive, commit, kinesis, steps
-from polku.batches import Batch, Lane
+from polku.batches import Batch, Checkpoint, Lane, Manifest, Part, Pending
 from polku.errors import SettingsError
 from polku.settings import Settings, Source
 
@@ -310,6 +310,19 @@ def test_staged_objects_that_are_gone_are_made_again(pipeline):
     assert steps.ready(pipeline.run(0)) == []
 
     assert pipeline.until_load(1) == {"server/2026-11-23T12:00:00Z": 1}
+
+
+def test_no_more_parts_are_handed_out_than_airflow_maps(pipeline):
+    """Else commit would fail in every run after a long outage of transform, and what waits would grow for ever."""
+    run, other = pipeline.run(0), pipeline.run(1).batch
+    for id_, parts in ((run.batch.id, steps.MOST_DUE - 1), (other.id, 2)):
+        archive.write_manifest(run.s3, run.bucket, Manifest(batch=id_, parts=tuple(Part(name=f"shards-{n}") for n in range(parts))))
+    archive.change_checkpoint(run.s3, run.bucket, "server", lambda _: Checkpoint(newest=other.id, pending={other.id: Pending()}))
+
+    due = steps.make_batch(run, [])
+
+    assert len(due) == steps.MOST_DUE
+    assert due[-1] == steps.Due(other.id, "shards-0")
 
 
 def test_a_held_batch_is_tried_again_by_its_own_run_alone(pipeline):

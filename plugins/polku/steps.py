@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 RAW_OBJECT_BYTES = 16 << 20
 """About how large a raw object grows, compressed."""
 
+MOST_DUE = 1_000
+"""Parts that one run transforms at most: Airflow maps a task at most 1,024 times, and fails the one before it where there are more."""
+
 COPIES_AT_ONCE = 8
 """Server-side copies and deletes of buffer files that are under way at once."""
 
@@ -305,7 +308,7 @@ def make_batch(run: Run, parts: Sequence[Part]) -> list[Due]:
     Make the batch of those parts that nobody overtook, carry on what earlier runs left, and return the parts to transform.
 
     From the conditional write on the records are safe, whatever happens later. Returns at least one (maybe empty)
-    item, since Airflow skips what follows a mapped task over an empty list.
+    item, since Airflow skips what follows a mapped task over an empty list, and ``MOST_DUE`` at most: the rest is the next run's.
     """
     replayed = archive.read_manifest(run.s3, run.bucket, run.batch)
     if replayed is None:
@@ -318,7 +321,9 @@ def make_batch(run: Run, parts: Sequence[Part]) -> list[Due]:
     for manifest in _pending_manifests(run, checkpoint):
         batch = Batch.parse(manifest.batch)
         due += [Due(manifest.batch, part.name) for part in manifest.parts if not archive.read_receipt(run.s3, run.bucket, batch, part)]
-    return list(dict.fromkeys(due)) or [Due()]
+        if len(due) >= MOST_DUE:
+            break
+    return list(dict.fromkeys(due))[:MOST_DUE] or [Due()]
 
 
 def _settle(run: Run) -> Checkpoint:
