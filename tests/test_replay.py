@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import random
 
+import msgspec
 import pytest
 import zstandard
 from airflow.sdk.exceptions import AirflowFailException
 
 from local.kinesis import KinesisServer
 from polku import archive, transform
-from polku.batches import LAYOUT, Receipt, StagedObject, Tally
+from polku.batches import LAYOUT, Pending, Receipt, StagedObject, Tally
+from polku.errors import TransientError
 from tests.delivery import delivering, event
 
 BROKEN = b'{"messageId": "broken", '
@@ -150,6 +152,70 @@ def test_a_batch_that_a_column_was_too_short_for_is_loaded_once_a_migration_made
 
     assert delivery.rows("select type from {s}.server where message_id = 'long'") == [("identify",)]
     assert agrees(delivery)
+
+
+def deliver_two(delivery):
+    for minute, id_ in enumerate("ab"):
+        delivery.put("server", event(id_))
+        delivery.run("server", minute)
+
+
+def test_clearing_load_alone_says_so_where_what_it_loads_has_expired(delivery):
+    """Staged objects live for two weeks; a green load that loaded nothing would be a lie."""
+    deliver_two(delivery)
+    for found in delivery.s3.list_objects_v2(Bucket=delivery.name, Prefix="staged/server/")["Contents"]:
+        delivery.s3.delete_object(Bucket=delivery.name, Key=found["Key"])
+    delivery.put("server", event("next"))
+    delivery.run("server", 3, load=False)
+
+    with pytest.raises(AirflowFailException, match="Clear its run from `commit` on"):
+        delivery.load("server", 0)
+
+    assert delivery.rows("select message_id from {s}.server where message_id = 'next'") == [("next",)]
+    delivery.replay("server", 0)
+    assert agrees(delivery)
+
+
+def pend_again(delivery, minute):
+    """Put a batch back among the pending ones, as a checkpoint of an hour ago has it."""
+    id_ = delivery.batch("server", minute).id
+    archive.change_checkpoint(
+        delivery.s3, delivery.name, "server", lambda now: msgspec.structs.replace(now, pending={**now.pending, id_: Pending()})
+    )
+
+
+def test_a_batch_whose_receipts_are_older_than_its_books_does_not_stop_the_others(delivery):
+    """After somebody has put old state objects back it would be refused in every load, together with whatever shares the load."""
+    deliver_two(delivery)
+    pend_again(delivery, 1)
+    delivery.write("update {s}.batch set generation = generation + 1 where batch_id = '" + delivery.batch("server", 1).id + "'")
+    delivery.put("server", event("next"))
+
+    with pytest.raises(AirflowFailException, match="the books hold a newer transform"):
+        delivery.run("server", 3)
+
+    assert delivery.rows("select message_id from {s}.server where message_id = 'next'") == [("next",)]
+    delivery.replay("server", 1)
+    assert not archive.read_checkpoint(delivery.s3, delivery.name, "server")[0].pending
+    assert agrees(delivery)
+
+
+def test_a_batch_that_is_refused_is_held_also_where_the_next_load_fails(delivery, redshift):
+    """Else an hour without Redshift would have it tried first at every try."""
+    deliver_two(delivery)
+    for minute in (0, 1):
+        pend_again(delivery, minute)
+    redshift.fault("error", "^copy|copy staged", times=2, message="Load into table 'staged' failed.")  # of both, then of the older one
+    redshift.fault("drop", "^copy|copy staged", times=0)
+
+    try:
+        with pytest.raises(TransientError):
+            delivery.load("server", 0)
+    finally:
+        redshift.clear_faults()
+
+    pending = archive.read_checkpoint(delivery.s3, delivery.name, "server")[0].pending
+    assert [bool(pending[delivery.batch("server", minute).id].held) for minute in (0, 1)] == [True, False]
 
 
 def forget_how_to_read(delivery, minute, *, layout):

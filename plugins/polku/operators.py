@@ -14,7 +14,7 @@ from airflow.providers.common.sql.hooks.handlers import fetch_all_handler
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
 from polku import archive, connections, loads, redshift, sentry, sql, steps, tasks
-from polku.errors import RefusedLoad, SettingsError, StaleLoad, TransientError
+from polku.errors import RefusedLoad, SettingsError, StaleLoad
 from polku.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,10 +88,11 @@ class LoadOperator(_LateSqlOperator):
         run = tasks.run_of(self.source, context)
         templates: list[str] = self.sql
         ready = steps.ready(run)
-        if not ready:
+        forgotten = run.batch not in {one.batch for one in ready} and steps.was_loaded(run)
+        if ready:
+            connections.provide_redshift(settings)
+        else:
             self.log.info("Nothing is ready to be loaded")
-            return []
-        connections.provide_redshift(settings)
         books: list[dict[str, Any]] = []
         shown: list[str] = []
         refused: dict[str, str] = {}
@@ -108,13 +109,18 @@ class LoadOperator(_LateSqlOperator):
                     queue[:0] = [[one] for one in group]
                 else:
                     refused[group[0].batch.id] = str(error)
+                    steps.held_back(run, refused)  # now: the next group may fail, or the time be over
             shown += self.sql
         self.sql = shown
         if refused:
-            steps.held_back(run, refused)
             raise SettingsError(
                 f"Redshift refused {len(refused)} of {len(ready)} batches; they are held back, the others are loaded. "
                 f"Find the cause, then clear the run of each: {refused}"
+            )
+        if forgotten:
+            raise SettingsError(
+                f"{run.batch} is loaded already and cannot be loaded again as it is: what its parts were transformed to is gone. "
+                "Clear its run from `commit` on."
             )
         return books
 
@@ -151,7 +157,8 @@ class LoadOperator(_LateSqlOperator):
             for one, book in zip(group, load.batches, strict=True):
                 sentry.warn_quarantine(one.batch, book.reasons, received=book.received)
             return books
-        raise TransientError(f"{[one.batch.id for one in group]} were transformed anew {_STALE_TRIES} times while they were loaded")
+        named = [one.batch.id for one in group]
+        raise RefusedLoad(f"the books hold a newer transform than the receipts of {named}, however often these are read")
 
 
 class MigrateOperator(_LateSqlOperator):

@@ -451,6 +451,12 @@ def ready(run: Run) -> list[Ready]:
     return sorted(result, key=lambda r: r.batch.at)
 
 
+def was_loaded(run: Run) -> bool:
+    """Tell whether the run's batch is made and no longer pending: whoever loads it again now is its own run alone."""
+    checkpoint, _ = archive.read_checkpoint(run.s3, run.bucket, run.batch.source)
+    return run.batch.id not in checkpoint.pending and archive.read_manifest(run.s3, run.bucket, run.batch) is not None
+
+
 def loaded(run: Run, batches: Sequence[str]) -> None:
     """Note in the checkpoint that these batches are in Redshift."""
     archive.change_checkpoint(run.s3, run.bucket, run.batch.source, lambda now: commit.drop(now, batches))
