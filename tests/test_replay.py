@@ -184,6 +184,26 @@ def pend_again(delivery, minute):
     )
 
 
+def test_after_a_checkpoint_was_put_back_an_audit_names_the_runs_to_clear(delivery):
+    """What was drained since is drained again and known by its ids; files are not there any more, but in the archive."""
+    checkpoint = {"Bucket": delivery.name, "Key": "state/server/checkpoint.json"}
+    delivery.put("server", event("a"))
+    delivery.run("server", 0)
+    old = delivery.s3.get_object(**checkpoint)["Body"].read()
+    delivery.put("server", event("b"))
+    delivery.drop("server", event("c"))
+    delivery.run("server", 1, load=False)
+
+    delivery.s3.put_object(**checkpoint, Body=old)
+    delivery.run("server", 2)
+    with pytest.raises(AirflowFailException, match="Clear the run of each batch"):
+        delivery.audit("server")
+    delivery.replay("server", 1)
+
+    assert delivery.rows("select message_id from {s}.server order by 1") == [("a",), ("b",), ("c",)]
+    assert agrees(delivery)
+
+
 def test_a_batch_whose_receipts_are_older_than_its_books_does_not_stop_the_others(delivery):
     """After somebody has put old state objects back it would be refused in every load, together with whatever shares the load."""
     deliver_two(delivery)
