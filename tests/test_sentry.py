@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -305,6 +306,7 @@ def test_reporting_leaves_the_process_without_a_client(server):
 def test_a_sentry_that_misbehaves_does_not_disturb_the_task(server, monkeypatch, fault):
     """The failing task goes on failing as it was."""
     monkeypatch.setattr(sentry, "FLUSH_SECONDS", 0.5)
+    monkeypatch.setattr(sentry, "AWAY_SECONDS", 0)
     server.fault(fault, -1)
 
     sentry.on_failure(context_of(raised(ValueError("x"))))
@@ -312,23 +314,34 @@ def test_a_sentry_that_misbehaves_does_not_disturb_the_task(server, monkeypatch,
     assert server.events == []
 
 
-def test_a_process_that_reports_to_nobody_ends_within_bounds():
-    """A listener that never answers: the task's process waits for the bound, then ends."""
+def test_a_process_that_reports_to_nobody_waits_once_and_ends():
+    """A listener that never answers: a load with quarantined events in many batches, and the failure behind it, wait for the bound once."""
     script = textwrap.dedent("""
         import sys, types
+        from datetime import datetime, timezone
         sys.path.insert(0, "plugins")
         from polku import sentry
+        from polku.batches import Batch
         sentry.FLUSH_SECONDS = 0.5
+        for minute in range(60):
+            sentry.warn_quarantine(Batch("server", datetime(2026, 11, 23, 10, minute, tzinfo=timezone.utc)), {"not_json": 1})
         ti = types.SimpleNamespace(dag_id="polku_server", run_id="r", task_id="t", try_number=1, map_index=-1)
         sentry.on_failure({"ti": ti, "exception": ValueError("x")})
         print("ended")
     """)
+    asked = 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"http://key@127.0.0.1:{silent.getsockname()[1]}/1"
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, cwd=ROOT, env={"SENTRY_DSN": dsn}, timeout=60, capture_output=True, text=True, check=True)
+        silent.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                asked += 1
 
     assert done.stdout == "ended\n"
+    assert asked == 1
 
 
 def test_importing_it_does_not_load_the_sdk():

@@ -18,8 +18,10 @@ import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 3.0
-"""How long a failing task waits for Sentry to take the report, reachable or not."""
+"""How long a task waits for Sentry to take a report, reachable or not."""
+
+AWAY_SECONDS = 60.0
+"""For so long after a wait in vain nothing is reported: a load with sixty batches to warn of must not wait sixty times."""
 
 MAX_TEXT = 1_000
 FILTERED = "[Filtered]"
@@ -65,6 +70,16 @@ _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
 _NAME_LIKE = re.compile(r"['\"][\w./:<>*=+-]{0,100}['\"]")
 _DATA_ERROR = re.compile(r"\W*(?:22|23)[0-9A-Z]{3}\b")
 """SQLSTATE classes whose messages quote values: data exceptions and integrity violations."""
+
+
+@dataclass
+class _Away:
+    """Until when Sentry counts as away in this process, by the monotonic clock."""
+
+    until: float = 0.0
+
+
+_away = _Away()
 
 
 def on_failure(context: Mapping[str, Any]) -> str | None:
@@ -276,6 +291,10 @@ def _report(event: Event, exception: object, dsn: str) -> str | None:
     from sentry_sdk import Client, Scope
     from sentry_sdk.utils import event_from_exception
 
+    began = time.monotonic()
+    if began < _away.until:
+        log.warning("Sentry has just let us wait in vain; this is not reported")
+        return None
     other = _other_client()
     client = other or Client(
         dsn=dsn,
@@ -299,6 +318,8 @@ def _report(event: Event, exception: object, dsn: str) -> str | None:
             client.close(timeout=FLUSH_SECONDS)
         else:
             client.flush(timeout=FLUSH_SECONDS)
+        if time.monotonic() - began >= FLUSH_SECONDS:
+            _away.until = time.monotonic() + AWAY_SECONDS
 
 
 def _other_client() -> BaseClient | None:

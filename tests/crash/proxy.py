@@ -7,7 +7,8 @@ answer on. So whatever a worker writes has two points at which it can die, be cu
 has them the day it is written.
 
 HTTP: requests and answers with Content-Length, chunked or without a body, on connections that are kept alive.
-Redshift: PostgreSQL's wire protocol; a request is what the client sends up to a message that makes the server answer.
+Redshift and the directory of names: PostgreSQL's wire protocol; a request is what the client sends up to a message that makes
+the server answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import socket
 import struct
 import threading
 from collections import Counter
+from collections.abc import Callable  # noqa: TC003 -- a field's type
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
@@ -26,7 +28,7 @@ from urllib.parse import unquote
 from local.redshift import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.crash.workers import Worker
 
@@ -40,7 +42,16 @@ class Cut:
 
 
 CUT = Cut()
-Verdict = None | Cut | bytes
+
+
+@dataclass(frozen=True)
+class Warped:
+    """The judge's verdict that the server's answer is changed on its way, and the connection closed behind it."""
+
+    change: Callable[[bytes], bytes]
+
+
+Verdict = None | Cut | bytes | Warped
 """None: go on; CUT: reset the connection, which after the answer is there loses it; bytes: this answer in place of the server's."""
 
 
@@ -51,7 +62,7 @@ class Request:
 
     Args:
         worker: Who makes it, e.g. "load".
-        server: "s3", "kinesis", "redshift", "slack".
+        server: "s3", "kinesis", "redshift", "slack", "sentry", "names" (the directory of names).
         label: What it is, without anything that differs from run to run: ``PUT state/server/checkpoint.json``.
         number: How often this worker has made a request with this label, this one included.
         write: Whether it may change something.
@@ -119,11 +130,14 @@ class Doors:
 
     def _serve(self, name: str, client: socket.socket, server: tuple[str, int]) -> None:
         with self.tracked(client):
-            relay = _Postgres if name == "redshift" else _Http
+            relay = _Postgres if name in {"redshift", "names"} else _Http
             try:
                 relay(self, name, client, server).run()
             except _Reset:
                 reset(client)
+            except _Last as last:
+                with contextlib.suppress(OSError):
+                    client.sendall(last.answer)
             except (OSError, EOFError, ValueError, wire.ProtocolError):
                 pass
 
@@ -149,16 +163,26 @@ class Doors:
             number = self._counts[server, label]
         return Request(self.worker.name, server, label, number, write, self.worker)
 
-    def ask(self, side: Side, request: Request) -> bytes | None:
-        """Return an answer to give in place of the server's, None to go on; raises where the connection is to be reset."""
+    def ask(self, side: Side, request: Request, answer: bytes = b"") -> bytes | None:
+        """Return an answer to give in place of the server's, None to go on; raises where the connection is to end."""
         verdict = self._judge(side, request)
         if isinstance(verdict, Cut):
             raise _Reset
+        if isinstance(verdict, Warped):
+            raise _Last(verdict.change(answer))
         return verdict
 
 
 class _Reset(Exception):
     """The connection is to be reset."""
+
+
+class _Last(Exception):
+    """The connection is to be closed behind this answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(len(answer))
+        self.answer = answer
 
 
 def reset(connection: socket.socket) -> None:
@@ -241,7 +265,7 @@ class _Http:
         answer = self._doors.ask("before", request)
         if answer is None:
             answer = self._forward(head + sent, method)
-            answer = self._doors.ask("after", request) or answer
+            answer = self._doors.ask("after", request, answer) or answer
         self._client.sendall(answer)
 
     def _forward(self, request: bytes, method: str) -> bytes:
@@ -331,16 +355,18 @@ def kinesis_error(status: int, code: str) -> bytes:
     return http_answer(status, f'{{"__type":"{code}","message":"on demand"}}'.encode(), Content_Type="application/x-amz-json-1.1")
 
 
-# -- Redshift --------------------------------------------------------------------------------------------------------
+# -- Redshift, PostgreSQL --------------------------------------------------------------------------------------------
 
 _COMMENT = re.compile(r"\s*--\s*(\d+_\w+\.sql)")
 _READS = ("select", "show", "set", "begin", "start")
+_NEEDS_NOTHING = {struct.pack("!i", 0), struct.pack("!i", 12)}
+"""AuthenticationOk and AuthenticationSASLFinal: what comes next is the server's to say."""
 _ENDS = {ord("P"): b"1", ord("B"): b"2", ord("D"): b"Tn", ord("E"): b"CIs", ord("C"): b"3"}
 """The last message of the server's answer, by message."""
 
 
 class _Postgres:
-    """One connection of a client of Redshift, without TLS."""
+    """One connection of a client of Redshift or PostgreSQL, without TLS."""
 
     def __init__(self, doors: Doors, name: str, client: socket.socket, server: tuple[str, int]) -> None:
         self._doors, self._name, self._client, self._address = doors, name, client, server
@@ -370,9 +396,9 @@ class _Postgres:
     def _log_in(self, start: bytes, request: Request) -> None:
         self._server.sendall(start)
         while True:
-            answer, kinds = self._until(lambda kind, body: kind in b"ZE" or (kind == b"R" and body[:4] != b"\0\0\0\0"))
+            answer, kinds = self._until(lambda kind, body: kind in b"ZE" or (kind == b"R" and body[:4] not in _NEEDS_NOTHING))
             if b"Z" in kinds or b"E" in kinds:
-                self._client.sendall(self._doors.ask("after", request) or answer)
+                self._client.sendall(self._doors.ask("after", request, answer) or answer)
                 if b"E" in kinds:
                     raise EOFError
                 return
@@ -393,7 +419,7 @@ class _Postgres:
             self._server.sendall(sent)
             answer = self._answer(expected)
             if request:
-                answer = self._doors.ask("after", request) or answer
+                answer = self._doors.ask("after", request, answer) or answer
         self._client.sendall(answer)
 
     def _burst(self) -> tuple[bytes, list[bytes], str]:
@@ -461,6 +487,10 @@ def label_of_statement(sql: str) -> tuple[str, bool]:
     words = list(itertools.islice((w for line in sql.splitlines() if not line.lstrip().startswith("--") for w in line.split()), 3))
     write = bool(words) and words[0].lower() not in _READS
     return named[1] if named else " ".join(words).lower(), write
+
+
+READY = wire.message(b"Z", b"E")
+"""Follows an error where a statement is sent by itself: ready for the next, in a transaction that has failed."""
 
 
 def redshift_error(code: str, text: str) -> bytes:

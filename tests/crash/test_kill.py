@@ -56,7 +56,9 @@ def test_every_step_and_every_write_is_among_the_points(points):
         *("PUT raw/{s}/dt=*/*/shards-0-*-00000", "COPY raw/{s}/dt=*/*/files-*-00000", "DELETE buffer/{s}/0000.jsonl"),
         *("PUT staged/{s}/dt=*/*/files-*-00000.zst", "PUT quarantine/{s}/dt=*/*/shards-0-*-00000.jsonl.zst"),
         *("PUT load/{s}/*-*-1-0.manifest", "31_copy_staged.sql", "commit", "chat.postMessage", "50_forward.sql"),
+        "POST /api/1/envelope/",
     }
     for source, found in points.items():
         assert {point.worker for point in found} == workers
         assert {w.replace("{s}", source) for w in writes} <= {point.label for point in found if point.write}
+    assert "select user_id, user_name" in {point.label for point in points["server"] if point.server == "names"}

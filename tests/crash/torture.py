@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "guarantees.md"
 BEGIN, END = "<!-- torture: begin -->", "<!-- torture: end -->"
 SOURCES = ("server", "client")
-SERVERS = {"s3": "S3", "kinesis": "Kinesis", "redshift": "Redshift", "slack": "Slack"}
+SERVERS = {"s3": "S3", "kinesis": "Kinesis", "redshift": "Redshift", "slack": "Slack", "sentry": "Sentry", "names": "directory of names"}
 
 
 # -- a share of the work ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.crash.proxy import CUT, Request, http_answer, kinesis_error, redshift_error, s3_error
+from tests.crash.proxy import CUT, READY, Request, http_answer, kinesis_error, redshift_error, s3_error
 from tests.crash.world import Abandoned, Findings, World
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FAULTS = {
     "killed after, next run": "the same; nobody tries again, the next run goes on",
     "answer lost": "the request is served and the connection is reset before the answer",
     "cut": "the connection is reset before the request goes out",
-    "refused": "503 SlowDown, 500 InternalFailure, 1023, HTTP 500: by server",
+    "refused": "503 SlowDown, 500 InternalFailure, 1023, HTTP 500, 57P03: by server",
     "lives on": "the request is held, the try is given up and another one made; the held one goes out when that is over",
 }
 _ERRORS = {
@@ -34,6 +34,8 @@ _ERRORS = {
     "kinesis": kinesis_error(500, "InternalFailure"),
     "redshift": redshift_error("XX000", "1023"),
     "slack": http_answer(500, b"<html>upstream error</html>", Content_Type="text/html"),
+    "sentry": http_answer(500),
+    "names": redshift_error("57P03", "the database system is shutting down") + READY,
 }
 _BLOCKED_SECONDS = 1.0
 """How long Redshift may owe an answer until we say that the one who waits is blocked by the one who is held."""
@@ -53,7 +55,7 @@ class Trial:
 
 def record(stack: Stack, source: str) -> list[Request]:
     """Return every request of a run and of the notify run behind it, in order."""
-    world = World(stack)
+    world = _world(stack)
     seen: list[Request] = []
 
     def judge(side: Side, request: Request) -> Verdict:
@@ -75,6 +77,13 @@ def record(stack: Stack, source: str) -> list[Request]:
     return seen
 
 
+def _world(stack: Stack) -> World:
+    """Return a world in which every server is asked, the directory of names too."""
+    world = World(stack)
+    world.env["CRASH_NAMES"] = "table"
+    return world
+
+
 def matrix(source: str, points: list[Request]) -> list[Trial]:
     """Return every fault at every point."""
     return [Trial(source, fault, point) for point in points for fault in FAULTS]
@@ -82,7 +91,7 @@ def matrix(source: str, points: list[Request]) -> list[Trial]:
 
 def perform(stack: Stack, trial: Trial) -> Findings:
     """Let a run meet its fault, then let calm runs pass, and return what is wrong."""
-    world = World(stack)
+    world = _world(stack)
     fault = _Fault(world, trial)
     world.judge = fault.judge
     world.sample(trial.source)

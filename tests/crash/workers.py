@@ -205,16 +205,23 @@ def _context(call: Call, task: Any = None) -> dict[str, Any]:
     return {"dag_run": SimpleNamespace(logical_date=at, run_after=at), "ti": instance, "params": call.params, "task": task}
 
 
-def _perform(call: Call) -> Any:
-    """Run a step as Airflow would."""
+def _operator(call: Call) -> Any:
+    """Return the operator of a step, with the callbacks that its DAG gives it."""
     import polku_events
     import polku_migrate
+    import polku_notify
 
+    if call.step == "migrate":
+        return polku_migrate.polku_migrate().get_task("migrate")
+    dag = polku_notify.polku_notify() if call.step == "notify" else getattr(polku_events, f"polku_{call.source}")
+    return dag.get_task(call.step)
+
+
+def _perform(call: Call, operator: Any) -> Any:
+    """Run a step as Airflow would."""
     from polku import tasks
 
     if call.step in {"load", "migrate"}:
-        dag = getattr(polku_events, f"polku_{call.source}") if call.step == "load" else polku_migrate.polku_migrate()
-        operator = dag.get_task(call.step)
         operator.resolve_template_files()
         return operator.execute(_context(call, operator))
     function = getattr(tasks, call.step).function
@@ -227,15 +234,25 @@ def _perform(call: Call) -> Any:
 def _outcome(call: Call) -> dict[str, Any]:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+    operator = _operator(call)
     try:
-        return {"state": "success", "value": _perform(call)}
+        return {"state": "success", "value": _perform(call, operator)}
     except AirflowSkipException as skip:
         return {"state": "skipped", "error": str(skip)}
     except AirflowFailException as error:
+        _call_back(operator.on_failure_callback, call, error)
         return {"state": "failed", "error": str(error)}
     except Exception as error:  # noqa: BLE001 -- as Airflow does: whatever it is, the task is tried again
         traceback.print_exc()
+        _call_back(operator.on_retry_callback, call, error)
         return {"state": "up_for_retry", "error": f"{type(error).__name__}: {error}"}
+
+
+def _call_back(callbacks: Any, call: Call, error: Exception) -> None:
+    """Tell of a failed try, as Airflow does."""
+    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
+        if callback:
+            callback({**_context(call), "exception": error})
 
 
 def _live(order: dict[str, Any]) -> None:
@@ -261,6 +278,8 @@ def _warm_up() -> None:
 
     import polku_events
     import polku_migrate  # noqa: F401
+    import polku_notify  # noqa: F401
+    import psycopg2  # noqa: F401
     import redshift_connector  # noqa: F401
     import zstandard  # noqa: F401
     from botocore.loaders import JSONFileLoader
@@ -271,6 +290,7 @@ def _warm_up() -> None:
     # botocore reads its descriptions of services anew in every session: half of what a step costs. They are read once here.
     JSONFileLoader.load_file = functools.lru_cache(maxsize=None)(JSONFileLoader.load_file)
     JSONFileLoader.__hash__, JSONFileLoader.__eq__ = (lambda _: 0), (lambda _, __: True)
+    __import__("sentry_sdk")
     settings = Settings.from_env(os.environ)
     client = connections.s3(settings)
     connections.streams(settings)

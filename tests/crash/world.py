@@ -18,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 import psycopg
@@ -26,6 +27,7 @@ import zstandard
 from local.aws import AwsServer
 from local.kinesis import KinesisServer
 from local.redshift.server import RedshiftServer
+from local.sentry import SentryServer
 from local.slack import SlackServer
 from polku import archive
 from polku.batches import Batch, Receipt
@@ -70,6 +72,9 @@ DEV:
 TRIES = 4
 """As the parameters say: the first and three more."""
 
+KNOWN = "Aino Kallas"
+"""The name of u-a in the directory of names, which ``CRASH_NAMES=table`` in a world's environment switches on."""
+
 TABLES = ("server", "client", "duplicate", "user_name", "log", "batch", "rejected")
 
 
@@ -92,12 +97,16 @@ class Stack:
             self.aws = enter(AwsServer())
             self.kinesis = enter(KinesisServer())
             self.slack = enter(SlackServer(rate=None))
+            self.sentry = enter(SentryServer())
             self.redshift = enter(RedshiftServer(s3_endpoint=self.aws.url))
+            self.names = urlsplit(self.redshift.postgres_dsn("names"))
             self.addresses = {
                 "s3": ("127.0.0.1", int(self.aws.url.rpartition(":")[2])),
                 "kinesis": ("127.0.0.1", self.kinesis.port),
                 "redshift": ("127.0.0.1", self.redshift.port),
                 "slack": ("127.0.0.1", self.slack.port),
+                "sentry": ("127.0.0.1", self.sentry.port),
+                "names": ("127.0.0.1", self.names.port or 0),
             }
             parameters = self.folder / "parameters.yaml.j2"
             parameters.write_text(PARAMETERS)
@@ -126,20 +135,26 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    @staticmethod
-    def env_of(ports: dict[str, int]) -> dict[str, str]:
+    def env_of(self, ports: dict[str, int]) -> dict[str, str]:
         """Return the variables that lead the product to these ports."""
         return {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3']}",
             "AWS_ENDPOINT_URL_KINESIS": f"http://127.0.0.1:{ports['kinesis']}",
             "REDSHIFT_PORT": str(ports["redshift"]),
             "SLACK_API_URL": f"http://127.0.0.1:{ports['slack']}/api/",
+            "SENTRY_DSN": f"http://{self.sentry.key}@127.0.0.1:{ports['sentry']}/{self.sentry.project}",
+            "AIRFLOW_CONN_NAMES_DEFAULT": self.names._replace(
+                netloc=f"{self.names.username}:{self.names.password}@127.0.0.1:{ports['names']}", query="sslmode=disable"
+            ).geturl(),
         }
 
     def _migrate(self) -> None:
         outcome = self.nursery.fork(self.nursery.worker("migrate"), Call("migrate"), {}).result()
         if outcome["state"] != "success":
             raise RuntimeError(f"polku_migrate: {outcome}")
+        with psycopg.connect(self.names.geturl(), autocommit=True) as names:
+            names.execute("create table user_names (user_id text, user_name text)")
+            names.execute("insert into user_names values ('u-a', %s)", [KNOWN])
 
 
 # -- what is sent ----------------------------------------------------------------------------------------------------
@@ -211,6 +226,7 @@ class World:
         for source in self.sent:
             stack.streams.create_stream(StreamName=self.stream(source), ShardCount=shards)
         stack.slack.reset()
+        stack.sentry.reset()
         stack.redshift.clear_faults()
         stack.kinesis.clear_faults()
         for table in TABLES:
@@ -273,7 +289,7 @@ class World:
         worker = self.stack.nursery.worker(name or call.step)
         worker.actor = threading.get_ident()
         doors = Doors(worker, self.stack.addresses, self._ask)
-        env = {**self.env, **self.stack.env_of(doors.ports), "POLKU_BUCKET": self.name, "CRASH_NAME": self.name}
+        env = {**self.stack.env_of(doors.ports), "POLKU_BUCKET": self.name, "CRASH_NAME": self.name, **self.env}
         self.living[worker.number] = worker
         self.stack.nursery.fork(worker, call, env)
 
@@ -446,6 +462,10 @@ class World:
         users = Counter(dict.fromkeys(self.sent["server"].users, 1) if named else {})
         registry = Counter({str(r[0]): int(r[1]) for r in self.rows("select user_id, count(*) from {s}.user_name group by 1")})
         found.compare("name of", users, registry)
+        if named and self.env.get("CRASH_NAMES") == "table":
+            given = self.rows("select user_name from {s}.user_name where user_id = 'u-a'")
+            if given not in ([], [(KNOWN,)]):
+                found.wrong.append(f"u-a is named {given}, the directory of names has {KNOWN}")
         messages = [str(row[0]) for row in self.rows("select message from {s}.log where message like 'New user: %'")]
         logged = Counter(message.removeprefix("New user: ").partition(" -> ")[0] for message in messages)
         found.compare("naming logged of", users, logged)
