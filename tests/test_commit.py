@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,16 @@ def test_a_gap_waits_for_a_batch_to_be_told_with():
     for made, minute in ((told, 2), (beside, 1)):
         assert made.gaps == {}
         assert [p.gaps for p in made.pending[batch(minute).id].parts] == [{"a": 21_600}]
+
+
+def test_what_is_lost_with_a_forgotten_shard_is_told_by_the_first_who_forgets_it():
+    """Two runs may have planned it; the second has nothing to forget any more."""
+    lanes = [msgspec.structs.replace(part(key), forget=("old",), gaps={"old": -1}) for key in ("shards-0", "shards-1")]
+
+    first = commit.add(Checkpoint(positions={"old": Position(after="3")}), batch(1), lanes[:1])
+    second = commit.add(first, batch(2), lanes[1:])
+
+    assert [second.pending[batch(minute).id].parts[0].gaps for minute in (1, 2)] == [{"old": -1}, {}]
 
 
 def test_forgotten_shards_leave_the_checkpoint_small():

@@ -85,14 +85,16 @@ def add(checkpoint: Checkpoint, batch: Batch, parts: Sequence[Part]) -> Checkpoi
             was = positions.get(key, Position())
             moved = moved or end.finished != was.finished or end.caught_up - was.caught_up > REFRESH_CAUGHT_UP_MS
             positions[key] = end
+        # A shard that is forgotten already was told of by who forgot it.
+        told = {key: seconds for key, seconds in part.gaps.items() if key in positions or key not in part.forget}
         for key in part.forget:
             moved = positions.pop(key, None) is not None or moved
         if part.files:
             files += 1
         if part.objects:
-            kept.append(part)
+            kept.append(msgspec.structs.replace(part, gaps=told))
         else:
-            gaps |= part.gaps
+            gaps |= told
     if not kept:
         return msgspec.structs.replace(checkpoint, positions=positions, gaps=gaps) if moved else None
     kept[0] = msgspec.structs.replace(kept[0], gaps={**gaps, **kept[0].gaps})
