@@ -117,7 +117,7 @@ def test_each_input_becomes_what_it_must(each):
         if isinstance(want, dict):
             assert {key: seen(key, line[key]) for key in want} == want
         elif "file" not in words:
-            assert line["bytes"] in each.data
+            assert line["bytes"] == each.data if len(outcomes) == 1 else line["bytes"] in each.data
 
 
 def seen(column: str, value: str | None) -> Any:

@@ -17,7 +17,7 @@ CORPUS = "\n".join(path.read_text(encoding="utf-8") for path in (Path(__file__).
 PLACE = events.Place("p", 1_795_430_460_000_000, live=True)
 
 NOT_IN_THE_CORPUS = {"file_too_large"}
-"""The one takes 16 GB, the other a directory of names; see test_transform."""
+"""It takes 16 GB; test_transform tries it with less."""
 
 
 @pytest.mark.parametrize("code", [*events.REASONS, *events.REPAIRS])

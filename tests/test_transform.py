@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polku import columns, names, records, transform
+from polku import buffer_files, columns, names, records, transform
 from polku.batches import RawObject
 from tests.staged_files import ARRIVAL, BATCH, SHARD, file, inflate, made, stream
 
@@ -104,6 +104,63 @@ def test_a_quarantined_event_keeps_its_bytes_and_says_where_it_stood():
     assert line["position"] == f"{SHARD}/{10**55 + 1:056}/0000/000000"
     assert line["received_at"] == "2026-11-23 10:41:00.001000"
     assert (line["source"], line["batch_id"]) == ("server", BATCH)
+
+
+BAD = b'{"messageId":"m",\xff}'
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b" \t\r\n" + BAD + b"\r\n\r\n",
+        b"\xef\xbb\xbf " + BAD + b"\n",
+        b" \n",
+        b"\xef\xbb\xbf",
+        b"\n[\n" + event(userId=...) + b"\n]\n",
+        b" " + envelope(event(userId=...)) + b" ",
+        b'{"batch":[ ' + event(userId=...) + b" ]}\n",
+        b"\x0b7\x0c",
+    ],
+)
+def test_a_record_with_one_event_is_quarantined_exactly_as_it_arrived(sent):
+    """White space, byte order mark and envelope are among what was sent."""
+    (line,) = made(stream(event(), sent)).aside
+
+    assert line["bytes"] == sent
+
+
+def test_a_line_is_quarantined_exactly_as_it_stands_in_its_file_without_its_end():
+    """The white space around it too, be its end that of Unix or of Windows."""
+    bad = [b"  " + BAD + b"\t ", b"\t\xef\xbb\xbf" + BAD, b"7\r ", b"\x0c7 "]
+
+    for end in (b"\n", b"\r\n"):
+        result = made(file(end.join([b"", b"  ", event(), *bad, b""])))
+
+        assert [line["bytes"] for line in result.aside] == bad
+
+
+@pytest.mark.parametrize("sent", [b"\xef\xbb\xbf \n a,b\r\n1,2\r\n", b" \n\t?\n", b"\xff\xfe{\0}\0\n\0", b"PK\x03\x04" + b" " * 99])
+def test_a_file_that_is_no_json_is_quarantined_exactly_as_it_arrived(sent):
+    """Also what stands before its first letter."""
+    assert b"".join(line["bytes"] for line in made(file(sent)).aside) == sent
+
+
+def test_a_byte_order_mark_in_a_gzip_member_of_its_own_is_not_the_end():
+    """What comes first of a compressed file may be as short as that."""
+    assert made(file(gzip.compress(b"\xef\xbb\xbf") + gzip.compress(event()))).tally.staged == 1
+
+
+@pytest.mark.parametrize("wrap", ["plain", "gzip", "zstd"])
+def test_a_file_larger_than_allowed_is_read_up_to_there(wrap):
+    """What stands before the limit is read; what is cut off there is no silent loss."""
+    whole = event() + b"\n" + b" " * 3_000_000 + b"\n" + event()
+
+    found = list(buffer_files.cut(io.BytesIO(WRAPS[wrap](whole)), limit=2_000_000))
+
+    values = [value for each in found if isinstance(each, buffer_files.Values) for value in each.values]
+    assert values == [event()]
+    assert found[-1].reason == "file_too_large"
+    assert found[-1].detail.startswith("more than 2000000 bytes")
 
 
 def test_a_bad_event_in_a_body_leaves_its_neighbours_alone():

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 PIECE = 4 * 1024 * 1024
 """Bytes that cannot be read go aside in pieces of at most this size."""
 
+SIZE_LIMIT = 16 * 1024 * 1024 * 1024
+"""So many bytes a file may hold, decompressed."""
+
 _CHUNK = 1024 * 1024
 _VALUE_LIMIT = 16 * 1024 * 1024
-_SIZE_LIMIT = 16 * 1024 * 1024 * 1024
 _PIECES = 16
 _WINDOW = 32 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_BOM = b"\xef\xbb\xbf"
 _BOMS = (b"\xff\xfe", b"\xfe\xff")
 _WHITE = b" \t\r\n"
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}"]', re.DOTALL)
@@ -33,7 +36,7 @@ _RESYNC = re.compile(rb"\n\{|\}\{")
 
 
 class Values(NamedTuple):
-    """Values as they stand in the file, without white space around them, and the decompressed bytes that they were cut from."""
+    """Values as they stand in the file, lines without their ends, and the decompressed bytes that they were cut from."""
 
     values: list[bytes]
     size: int
@@ -57,20 +60,22 @@ class _Damaged(Exception):
         self.reason = reason
 
 
-def cut(stream: BinaryIO) -> Iterator[Values | Unreadable]:
+def cut(stream: BinaryIO, limit: int = SIZE_LIMIT) -> Iterator[Values | Unreadable]:
     """
     Yield what stands in a file, in its order.
 
     Args:
         stream: The file's bytes; read in pieces, so that a file of any size takes some 40 MB of memory at most.
+        limit: So many decompressed bytes are read at most.
     """
-    source = _Text(_decompressed(stream))
-    while not source.buffer and source.more():
-        source.buffer = source.buffer.lstrip(_WHITE)
-    first = source.buffer[:1]
-    if not first:
+    source = _Text(_decompressed(stream, limit))
+    start = b""
+    while source.more() and not (start := source.buffer.lstrip(_WHITE)[:2]):
+        if len(source.buffer) > PIECE:
+            source.buffer = b""
+    if not start:
         yield Values([], source.take())
-    elif first not in (b"{", b"[") or b"\0" in source.buffer[:2]:
+    elif start[:1] not in (b"{", b"[") or b"\0" in start:
         yield from _not_json(source)
     elif _is_lines(source):
         yield from _lines(source)
@@ -86,6 +91,7 @@ class _Text:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._first = True
+        self.mark = b""
         self.buffer = b""
         self.read = 0
         self.damage: Unreadable | None = None
@@ -99,12 +105,14 @@ class _Text:
         except _Damaged as error:
             self.damage = Unreadable(error.reason, f"{error.detail}, after {self.read} bytes that could be read", error.data)
             return False
+        ended = not chunk
         self.read += len(chunk)
         if self._first:
             self._first = False
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+            if chunk.startswith(_BOM):
+                self.mark, chunk = _BOM, chunk[len(_BOM) :]
         self.buffer += chunk
-        return bool(chunk)
+        return not ended
 
     def take(self) -> int:
         """Return how many decompressed bytes were read since the last call."""
@@ -112,7 +120,7 @@ class _Text:
         return taken
 
 
-def _decompressed(stream: BinaryIO) -> Iterator[bytes]:
+def _decompressed(stream: BinaryIO, limit: int) -> Iterator[bytes]:
     """Yield the file's bytes, decompressed, in chunks of bounded size; raises _Damaged where it cannot go on."""
     head = _read(stream, _CHUNK)
     if head.startswith(_GZIP):
@@ -124,8 +132,9 @@ def _decompressed(stream: BinaryIO) -> Iterator[bytes]:
     total = 0
     for chunk in chunks:
         total += len(chunk)
-        if total > _SIZE_LIMIT:
-            raise _Damaged(f"more than {_SIZE_LIMIT} bytes when decompressed", b"", "file_too_large")
+        if total > limit:
+            yield chunk[: limit - total]
+            raise _Damaged(f"more than {limit} bytes when decompressed", b"", "file_too_large")
         yield chunk
 
 
@@ -216,17 +225,17 @@ def _not_json(source: _Text) -> Iterator[Values | Unreadable]:
         piece, source.buffer = source.buffer[:PIECE], source.buffer[PIECE:]
         yield Values([], source.take())
         if piece.strip(_WHITE) or number == 0:
-            yield Unreadable("file_not_json", detail, piece)
+            yield Unreadable("file_not_json", detail, source.mark + piece if number == 0 else piece)
         if not source.buffer:
             return
     yield Unreadable("file_not_json", f"{detail}; only its first {_PIECES * PIECE} bytes are here, the rest is in the raw object", b"")
 
 
 def _is_lines(source: _Text) -> bool:
-    """Tell whether the file's first line is a whole value, as it is in JSON lines."""
-    while b"\n" not in source.buffer and len(source.buffer) < 2 * _CHUNK and source.more():
+    """Tell whether the file's first line that is not empty is a whole value, as it is in JSON lines."""
+    while b"\n" not in source.buffer.lstrip(_WHITE) and len(source.buffer) < 2 * _CHUNK and source.more():
         pass
-    line = source.buffer.partition(b"\n")[0]
+    line = source.buffer.lstrip(_WHITE).partition(b"\n")[0]
     return _end_of_value(line, 0) == len(line.rstrip(_WHITE))
 
 
@@ -257,11 +266,13 @@ def _lines(source: _Text) -> Iterator[Values | Unreadable]:
         if not end:
             end = PIECE
         lines, source.buffer = source.buffer[:end], source.buffer[end:]
-        yield Values([line for line in map(bytes.strip, lines.split(b"\n")) if line], source.take())
+        found = lines.replace(b"\r\n", b"\n").split(b"\n")
+        yield Values([line for line in found if line and not line.isspace()], source.take())
 
 
 def _scanned(source: _Text) -> Iterator[Values | Unreadable]:
     """Yield the values of a file that keeps to no lines."""
+    source.buffer = source.buffer.lstrip(_WHITE)
     in_array = source.buffer.startswith(b"[")
     if in_array:
         source.buffer = source.buffer[1:]

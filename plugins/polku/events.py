@@ -199,6 +199,11 @@ class Row(NamedTuple):
     repairs: tuple[str, ...]
 
 
+def bared(data: bytes) -> bytes:
+    """Return bytes without what may surround JSON: white space and a byte order mark."""
+    return data.strip().removeprefix(_BOM).strip()
+
+
 def unpack(data: bytes, outer: Outer = BARE, level: int = 0) -> Iterator[tuple[bytes, Outer]]:
     """
     Yield the events of one record, line or value, each as its own bytes and what surrounds it.
@@ -206,7 +211,7 @@ def unpack(data: bytes, outer: Outer = BARE, level: int = 0) -> Iterator[tuple[b
     Raises:
         InvalidRecord: ``data`` cannot be read as a whole.
     """
-    data = data.removeprefix(_BOM).strip()
+    data = bared(data)
     if not data:
         raise InvalidRecord("empty", "no bytes but white space")
     if level >= _LEVELS:

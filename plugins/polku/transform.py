@@ -170,8 +170,7 @@ class _Part:
         """Take some records: the plain ones at once, the others one by one."""
         if not data:
             return
-        data = list(map(bytes.strip, data))
-        plain = columns.rows(data, arrivals, prefixes)
+        plain = columns.rows(list(map(bytes.strip, data)), arrivals, prefixes)
         self._passed_over += plain.passed_over
         if plain.rows:
             self._staged.write(plain.lines, plain.rows)
@@ -179,14 +178,17 @@ class _Part:
         for index in plain.left:
             self._record(data[index], prefixes[index], arrivals[index], live=columns is self._live, shared=shared)
 
-    def _record(self, data: bytes, prefix: str, arrival: int, *, live: bool, shared: bool) -> None:
+    def _record(self, sent: bytes, prefix: str, arrival: int, *, live: bool, shared: bool) -> None:
         """Take the events of one record, where need be of the several values that it turns out to be."""
+        whole = None
         try:
-            found = list(events.unpack(data))
+            found = list(events.unpack(sent))
+            if len(found) == 1:
+                whole = sent
         except InvalidRecord as error:
-            values = buffer_files.split(data)[0] if error.reason == "not_json" else []
+            values = buffer_files.split(events.bared(sent))[0] if error.reason == "not_json" else []
             if not values[1:]:
-                self._unread(error, data, f"{prefix}000000", arrival, shared=shared)
+                self._unread(error, sent, f"{prefix}000000", arrival, shared=shared)
                 return
             found = []
             for value in values:
@@ -197,7 +199,7 @@ class _Part:
                     found.append((b"", events.BARE))
         for index, (event, outer) in enumerate(found):
             if event:
-                self._event(event, outer, events.Place(f"{prefix}{index:06}", arrival * 1000, live), shared=shared)
+                self._event(event, outer, events.Place(f"{prefix}{index:06}", arrival * 1000, live), whole or event, shared=shared)
 
     def _unread(self, error: InvalidRecord, data: bytes, position: str, arrival: int, *, shared: bool) -> None:
         """Put aside what cannot be cut into events; in a shared stream it is the server's to do so."""
@@ -206,8 +208,8 @@ class _Part:
         else:
             self._aside(error.reason, error.detail, data, position, arrival)
 
-    def _event(self, event: bytes, outer: events.Outer, place: events.Place, *, shared: bool) -> None:
-        """Make one event a row, put it aside, or pass it over."""
+    def _event(self, event: bytes, outer: events.Outer, place: events.Place, sent: bytes, *, shared: bool) -> None:
+        """Make one event a row, put it aside as it was sent, or pass it over."""
         arrival = place.received // 1000
         source = outer.address if outer.address or shared else self._rules.source
         if source != self._rules.source:
@@ -215,12 +217,12 @@ class _Part:
                 self._passed_over += 1
             else:
                 reason = "wrong_source" if source in SOURCES else "source_unknown"
-                self._aside(reason, f"addressed to {source!r:.80}", event, place.position, arrival)
+                self._aside(reason, f"addressed to {source!r:.80}", sent, place.position, arrival)
             return
         try:
             row = events.read(event, outer, place, server=self._server)
         except InvalidRecord as error:
-            self._aside(error.reason, error.detail, event, place.position, arrival)
+            self._aside(error.reason, error.detail, sent, place.position, arrival)
         else:
             self._row(row, arrival)
 
