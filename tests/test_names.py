@@ -50,6 +50,31 @@ def test_a_name_is_three_words_that_fit_their_column():
         assert len(name.split(" ")) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "fitted"),
+    [
+        ("Ada Lovelace", "Ada Lovelace"),
+        (None, None),
+        ("", None),
+        (" \t", None),
+        ("\x00", None),
+        ("\\N", None),
+        ("\x00Ada\nLove\rlace\x01", " Ada Love lace "),
+        ("Ada\u2028\x85\x7f!", "Ada   !"),
+        ("\ud800Ada", "?Ada"),
+        ("x" * 256, "x" * 256),
+        ("x" * 257, "x" * 256),
+        ("\u00e4" * 129, "\u00e4" * 128),
+        ("x" + "\U0001f600" * 64, "x" + "\U0001f600" * 63),
+        ("\u05d0\u200f <!channel>", "\u05d0\u200f <!channel>"),
+    ],
+)
+def test_a_directorys_name_fits_its_column_or_is_none(name, fitted):
+    """Cut or cleaned the same way each time, since a name stays for ever; who is left without one gets a generated one."""
+    assert names.fitted(name) == fitted
+    assert names.fitted(fitted) == fitted
+
+
 def test_any_text_has_a_name():
     """Also half a character."""
     assert names.generated("\ud800")

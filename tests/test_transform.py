@@ -204,13 +204,14 @@ def test_names_come_from_the_directory_and_else_are_generated():
 
     def directory(users):
         asked.extend(users)
-        return {"user-1": "Ada\tLovelace" + "ä" * 200}
+        return {"user-1": "Ada\tLovelace" + "ä" * 200, "user-3": None, "user-4": "\\N", "user-5": "\0"}
 
-    result = made(stream(event(), event(userId="user-2"), event(), event(zzz=1)), names=directory)
+    result = made(stream(event(), *[event(userId=f"user-{n}") for n in range(2, 6)], event(), event(zzz=1)), names=directory)
 
-    assert sorted(asked) == ["user-1", "user-2"]
+    assert sorted(asked) == [f"user-{n}" for n in range(1, 6)]
     found = {row["user_id"]: row["user_name"] for row in result.rows}
-    assert found == {"user-1": ("Ada Lovelace" + "ä" * 122), "user-2": names.generated("user-2")}
+    generated = {f"user-{n}": names.generated(f"user-{n}") for n in range(2, 6)}
+    assert found == {"user-1": ("Ada Lovelace" + "ä" * 122), **generated}
 
 
 def test_a_source_that_is_not_translated_has_no_names():

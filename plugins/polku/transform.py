@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     import zstandard
 
+log = logging.getLogger(__name__)
+
 EMPTY = b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00"
 """A staged object without rows: an empty zstd frame."""
 
@@ -33,7 +36,6 @@ _LEVEL = 1
 _WINDOW_LOG = 17
 _KPL_MAGIC = b"\xf3\x89\x9a\xc2"
 _NAMES_KEPT = 200_000
-_NAME_BYTES = 256
 _ROWS = 500
 """So many records are worked on at once: what they need stays in the processor's cache."""
 
@@ -103,6 +105,7 @@ class _Part:
         self._server = rules.source == "server"
         self._name_users = name_users
         self._names: dict[str, str] = {events.NULL: events.NULL}
+        self._changed: dict[str, str] = {}
         name = self._named if rules.translate else None
         self._live = Columns(source=rules.source, batch_id=rules.batch_id, shared=rules.shared, live=True, name=name)
         self._still = Columns(source=rules.source, batch_id=rules.batch_id, shared=False, live=False, name=name)
@@ -150,6 +153,14 @@ class _Part:
 
     def close(self) -> Tally:
         """Hand over what is left and return the books."""
+        if self._changed:
+            user_id, name = next(iter(self._changed.items()))
+            log.warning(
+                "%d names of the directory do not fit their column and were changed, e.g. user %r is %r now",
+                len(self._changed),
+                user_id,
+                name,
+            )
         self._staged.close()
         self._quarantine.close()
         quarantined = sum(self._reasons.values())
@@ -254,7 +265,11 @@ class _Part:
             if len(known) > _NAMES_KEPT:
                 known = self._names = {events.NULL: events.NULL, **{user_id: known[user_id] for user_id in user_ids if user_id in known}}
             proposed = self._name_users(new)
-            known.update((user_id, _fit_name(proposed.get(user_id) or names.generated(user_id))) for user_id in new)
+            for user_id in new:
+                name = proposed.get(user_id)
+                fitted = known[user_id] = names.fitted(name) or names.generated(user_id)
+                if name and fitted != name:
+                    self._changed[user_id] = fitted
         return known
 
     def _aside(self, reason: str, detail: str, data: bytes, position: str, arrival: int) -> None:
@@ -343,11 +358,3 @@ def _user_records(data: bytes) -> list[bytes]:
     except DecodeError:
         return [data]
     return [record.data for record in aggregated.records]
-
-
-def _fit_name(name: str) -> str:
-    """Return a name that fits its column."""
-    if name.isprintable() and len(name) <= _NAME_BYTES // 4:
-        return name
-    clean = "".join(max(character, " ") for character in name)
-    return clean.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
