@@ -6,6 +6,7 @@ import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -142,6 +143,91 @@ def test_rows_do_not_depend_on_the_order_even_where_copies_are_weeks_apart(wareh
         warehouse.load("server", [batch])
 
     assert warehouse.contents("server") == expected("server", copies)
+
+
+_MICROSECOND = 1 / 3_600_000_000
+NEAR = st.integers(0, 6 * DAY)
+FAR = st.builds(
+    lambda windows, off: windows * 7 * DAY + off, st.integers(0, 4), st.sampled_from([0, _MICROSECOND, -_MICROSECOND, 1, -1, 3.5 * DAY])
+)
+"""Hours: all within a window of each other; or at its very edges, several windows long."""
+
+
+def _copies(at, contents):
+    made = st.builds(
+        Copy,
+        id=st.sampled_from(["m", "m ", "m  ", "M", "n"]),
+        at=at,
+        batch=st.integers(1, 4),
+        content=st.sampled_from(contents),
+        user=st.sampled_from([None, "u", "u ", "U", " "]),
+    )
+    return st.lists(st.tuples(st.sampled_from(["server", "client"]), made), min_size=1, max_size=14)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(copies=_copies(NEAR, "ab") | _copies(FAR, "a"), seed=st.integers(0, 2**32), replays=st.integers(0, 6))
+def test_replays_under_changing_rules_of_both_sources_come_to_what_the_archive_says(warehouse, copies, seed, replays):
+    """Copies on the edge of the window, ids that differ in case and blanks, other names and rules at each replay, in any order."""
+    warehouse.empty()
+    chance = random.Random(seed)
+    archive = {}
+    for number, (source, copy) in enumerate(copies):
+        archive.setdefault((source, copy.batch), []).append(replace(copy, position=f"{number:03}"))
+    current = {}
+
+    def transform(source, number):
+        """Make of a batch what the rules of this try make of it: a copy may go to quarantine, or be proposed another name."""
+        before = current.get((source, number))
+        kept = [copy for copy in archive[source, number] if before is None or chance.random() < 0.7]
+        named = [replace(copy, name=copy.user and f"{copy.user}: {chance.choice('xyz')}") for copy in kept]
+        lost = len(archive[source, number]) - len(kept)
+        generation = before.generation + 1 if before else 1
+        return Batch(number=number, copies=tuple(named), reasons=(("too_long", lost),) if lost else (), generation=generation)
+
+    order = [*chance.sample(list(archive), len(archive)), *chance.choices(list(archive), k=replays)]
+    while order:
+        source = order[0][0]
+        group = [order.pop(0)]
+        while order and order[0][0] == source and order[0] not in group and chance.random() < 0.5:
+            group.append(order.pop(0))
+        for key in group:
+            current[key] = transform(*key)
+        arrivals = [NOON, *(copy.received_at for key in group for copy in archive[key])]  # NOON: of a batch with nothing left
+        warehouse.load(
+            source,
+            [current[key] for key in group],
+            first_arrival=str(min(arrivals)),
+            last_arrival=str(max(arrivals)),
+            window_start=str(min(arrivals) - timedelta(days=7)),
+            window_end=str(max(arrivals) + timedelta(days=7)),
+        )
+
+    for source in ("server", "client"):
+        numbers = [number for of, number in current if of == source]
+        held = [copy for (of, _), batch in current.items() if of == source for copy in batch.copies]
+        assert warehouse.contents(source) == expected(source, held, batches=numbers)
+    registry = warehouse.read("select user_id, user_name from {s}.user_name")
+    rows = warehouse.read("select user_id, user_name from {s}.server union all select user_id, user_name from {s}.client")
+    assert len(dict(registry)) == len(registry)
+    assert {name for _, name in rows} - {None} <= {name for _, name in registry}
+    assert {(user, dict(registry).get(user)) for user, _ in rows} == set(rows)
+    logged = warehouse.read("select message from {s}.log where message like 'New user:%'")
+    assert sorted(logged) == sorted((f"New user: {user} -> {name}",) for user, name in registry)
+
+
+def test_ids_that_differ_in_blanks_at_their_end_are_two(warehouse):
+    """Redshift compares VARCHAR without trailing blanks; events and users are told apart by every byte all the same."""
+    ids = ["m", "m ", "m  "]
+    copies = [Copy(id=id_, batch=n, position="0", user=id_, name=f"Name {n}") for n, id_ in enumerate(ids)]
+
+    _load_singly(warehouse, "server", copies)
+    warehouse.load("server", split(copies))
+
+    assert warehouse.contents("server") == expected("server", copies)
+    named = [(id_, f"Name {n}") for n, id_ in enumerate(ids)]
+    assert sorted(warehouse.read("select user_id, user_name from {s}.user_name")) == named
+    assert sorted(warehouse.read("select user_id, user_name from {s}.server")) == named
 
 
 def test_loading_a_batch_twice_leaves_the_tables_as_they_were(warehouse):

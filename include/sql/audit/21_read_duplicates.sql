@@ -58,6 +58,9 @@ from (
         and t.received_at between '{{ audit.first_arrival }}' and '{{ audit.last_arrival }}'
         and t.source = '{{ audit.source }}'
 ) as n
-left join {{ schema }}.user_name as u on n.user_id = u.user_id
+left join {{ schema }}.user_name as u
+    on
+        n.user_id = u.user_id
+        and len(n.user_id) = len(u.user_id)
 where n.place between {{ audit.first_row }} and {{ audit.last_row }}
 order by n.place

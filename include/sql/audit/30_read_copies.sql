@@ -1,5 +1,6 @@
 -- 30_read_copies.sql: copies of the events of a batch, of those of which there are several, or of which one stands in duplicate.
 -- Together with all copies that arrived in the dedup window before them: by these it is judged which copy should win.
+-- len: VARCHAR compares without trailing blanks; 'm' and 'm ' are two events, and each stands together.
 -- Takes audit.source, audit.batch, audit.first_arrival, audit.last_arrival, audit.window_start, audit.first_row, audit.last_row.
 -- Reads the target and duplicate; writes nothing.
 with own as (
@@ -62,7 +63,7 @@ numbered as (
         c.fingerprint,
         c.wins,
         c.conflicting,
-        row_number() over (order by c.message_id, c.received_at, c.batch_id, c.position, c.fingerprint) as place
+        row_number() over (order by c.message_id, len(c.message_id), c.received_at, c.batch_id, c.position, c.fingerprint) as place
     from copied as c
     where c.message_id in (select s.message_id from shared as s)
 )

@@ -3,6 +3,8 @@
 -- then position); it conflicts when its content is not that of the first copy of their chain. Both depend on what came,
 -- not on the order of loading. Neighbours that arrived before this load cannot change: no row of it stands before them.
 -- Reads staged and neighbour; writes judged: staged rows that lose and neighbours that move. Who is not in it stays or wins.
+-- Redshift compares VARCHAR without trailing blanks, so that 'm' and 'm ' meet in joins and GROUP BY; len counts the blanks and
+-- keeps these two events apart. Where a table is only searched by message_id, some rows too many do no harm.
 -- copies_here: how many rows stand at one position; more than one is an error, see 42_check_positions.sql.
 create temp table judged distkey (message_id) as
 with shared as (
@@ -49,7 +51,7 @@ spaced as (
         c.was_conflicting,
         case
             when
-                lag(c.received_at) over (partition by c.message_id order by c.received_at, c.batch_id, c.position)
+                lag(c.received_at) over (partition by c.message_id, len(c.message_id) order by c.received_at, c.batch_id, c.position)
                 >= c.received_at - interval '{{ load.dedup_days }} days'
                 then 0
             else 1
@@ -68,7 +70,7 @@ chained as (
         p.was_conflicting,
         p.leads,
         sum(p.leads) over (
-            partition by p.message_id order by p.received_at, p.batch_id, p.position rows unbounded preceding
+            partition by p.message_id, len(p.message_id) order by p.received_at, p.batch_id, p.position rows unbounded preceding
         ) as chain
     from spaced as p
 ),
@@ -83,7 +85,7 @@ compared as (
         h.was_conflicting,
         h.leads = 1 as wins,
         h.fingerprint <> first_value(h.fingerprint) over (
-            partition by h.message_id, h.chain
+            partition by h.message_id, len(h.message_id), h.chain
             order by h.received_at, h.batch_id, h.position
             rows between unbounded preceding and current row
         ) as conflicting,

@@ -1,5 +1,6 @@
 -- 70_insert_target.sql: the rows that win. The registry decides the name of a row whose source is translated.
--- Reads staged, judged and the registry; writes the target.
+-- person and naming hold the registry's names of all users of this load: the old ones and those that it has just added.
+-- Reads staged, judged, person and naming; writes the target.
 insert into {{ schema }}.{{ load.table }} (
     message_id,
     received_at,
@@ -35,7 +36,7 @@ select
     s.name,
     s.user_id,
     s.anonymous_id,
-    case when s.user_name is not null then coalesce(u.user_name, s.user_name) end as user_name,
+    case when s.user_name is not null then coalesce(p.user_name, n.user_name) end as user_name,
     s.previous_id,
     s.group_id,
     s.properties,
@@ -53,5 +54,12 @@ left join judged as j
         s.message_id = j.message_id
         and s.batch_id = j.batch_id
         and s.position = j.position
-left join {{ schema }}.user_name as u on s.user_id = u.user_id
+left join person as p
+    on
+        s.user_id = p.user_id
+        and len(s.user_id) = len(p.user_id)
+left join naming as n
+    on
+        s.user_id = n.user_id
+        and len(s.user_id) = len(n.user_id)
 where coalesce(j.wins, true)

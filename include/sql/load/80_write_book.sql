@@ -1,5 +1,8 @@
 -- 80_write_book.sql: the new books of the batches of this load, counted from the tables, and those of other batches
 -- whose rows changed their place. was_...: what the books held before, null where nothing.
+-- Counted from the tables and not from staged and judged, though these would do without a scan: so 81_check_book.sql holds what
+-- really stands there to what was received, and a join that doubled or dropped rows cannot pass.
+-- The scan is of two columns, of the blocks of this load's arrivals.
 -- Reads loading, judged, the target, duplicate and the books; writes book.
 create temp table book as
 with winner as (
