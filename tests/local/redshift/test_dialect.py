@@ -57,6 +57,32 @@ def test_integers_stay_integers_in_aggregates(run):
     assert [type(value) for value in run("select avg(a), sum(b) from t")[0]] == [int, int]
 
 
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        ("select count(*) from t where a = 'a'", 2),
+        ("select count(*) from t where a <> 'a'", 3),
+        ("select count(*) from t where a in ('a', 'b')", 3),
+        ("select count(*) from t where a between 'a' and 'a'", 2),
+        ("select count(distinct a) from t", 4),
+        ("select count(*) from (select a from t group by a) as x", 4),
+        ("select count(*) from t as x inner join t as y on x.a = y.a", 7),
+        ("select count(*) from t where a not in (select a from t where n = 1)", 3),
+        ("select max(place) from (select row_number() over (partition by a order by n) as place from t) as x", 2),
+        ("select max(place) from (select row_number() over (partition by a, len(a) order by n) as place from t) as x", 1),
+        ("select count(*) from t where a like 'a'", 1),
+        ("select len(a) from t where n = 2", 2),
+        ("select a || '.' from t where n = 2", "a ."),
+    ],
+)
+def test_varchar_is_compared_without_trailing_blanks_and_keeps_them(run, query, value):
+    """In =, IN, joins, GROUP BY, DISTINCT and PARTITION BY 'a' is 'a '; LEN, LIKE and || see the blank."""
+    run("create table t (a varchar(10), n int)")
+    run("insert into t values ('a', 1), ('a ', 2), ('b', 3), (' a', 4), ('', 5)")
+
+    assert run(query) == [[value]]
+
+
 def test_listagg_and_median(run):
     """WITHIN GROUP gives the order."""
     run("create table t (a varchar(1), b int)")
