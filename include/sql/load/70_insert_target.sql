@@ -1,6 +1,6 @@
 -- 70_insert_target.sql: the rows that win. The registry decides the name of a row whose source is translated.
 -- person and naming hold the registry's names of all users of this load: the old ones and those that it has just added.
--- Reads staged, judged, person and naming; writes the target.
+-- Reads staged, person and naming; writes the target.
 insert into {{ schema }}.{{ load.table }} (
     message_id,
     received_at,
@@ -49,11 +49,6 @@ select
     s.position,
     s.repairs
 from staged as s
-left join judged as j
-    on
-        s.message_id = j.message_id
-        and s.batch_id = j.batch_id
-        and s.position = j.position
 left join person as p
     on
         s.user_id = p.user_id
@@ -62,4 +57,3 @@ left join naming as n
     on
         s.user_id = n.user_id
         and len(s.user_id) = len(n.user_id)
-where coalesce(j.wins, true)

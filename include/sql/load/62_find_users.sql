@@ -1,8 +1,8 @@
--- 60_find_users.sql: the users of winning rows, each with the name that the registry holds, null where it knows none, and the
+-- 62_find_users.sql: the users of the rows that win, each with the name that the registry holds, null where it knows none, and the
 -- arrival of the first row. The only look at the registry in a load, and each user is looked up once, not each row.
 -- Rows of a source that is not translated propose no name and ask for none.
 -- DISTKEY as the registry, so that they meet on one slice. len: VARCHAR compares without trailing blanks, see 41_judge_copies.sql.
--- Reads staged, judged and the registry; writes person.
+-- Reads staged and the registry; writes person.
 create temp table person distkey (user_id) as
 select
     m.user_id,
@@ -13,15 +13,9 @@ from (
         s.user_id,
         min(s.received_at) as first_arrival
     from staged as s
-    left join judged as j
-        on
-            s.message_id = j.message_id
-            and s.batch_id = j.batch_id
-            and s.position = j.position
     where
         s.user_name is not null
         and s.user_id is not null
-        and coalesce(j.wins, true)
     group by s.user_id, len(s.user_id)
 ) as m
 left join {{ schema }}.user_name as u

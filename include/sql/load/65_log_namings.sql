@@ -1,4 +1,4 @@
--- 63_log_namings.sql: one message for each first naming, in the transaction that decides it, so never two and never none.
+-- 65_log_namings.sql: one message for each first naming, in the transaction that decides it, so never two and never none.
 -- What came with an event becomes JSON by a cast to SUPER, whatever characters are in it.
 insert into {{ schema }}.log ("timestamp", level, message, context, batch_id)
 select

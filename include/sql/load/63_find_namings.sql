@@ -1,6 +1,6 @@
--- 61_find_namings.sql: the users whom the registry does not know, each with the name that its first row proposes.
+-- 63_find_namings.sql: the users whom the registry does not know, each with the name that its first row proposes.
 -- Only rows of a user's first arrival are put in order: one a user, but for ties.
--- Reads staged, judged and person; writes naming.
+-- Reads staged and person; writes naming.
 create temp table naming distkey (user_id) as
 select
     f.user_id,
@@ -20,14 +20,8 @@ from (
             s.user_id = p.user_id
             and len(s.user_id) = len(p.user_id)
             and s.received_at = p.first_arrival
-    left join judged as j
-        on
-            s.message_id = j.message_id
-            and s.batch_id = j.batch_id
-            and s.position = j.position
     where
         p.user_name is null
         and s.user_name is not null
-        and coalesce(j.wins, true)
 ) as f
 where f.place = 1

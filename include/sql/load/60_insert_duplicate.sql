@@ -1,4 +1,4 @@
--- 71_insert_duplicate.sql: the rows that lose.
+-- 60_insert_duplicate.sql: the rows that lose.
 -- Reads staged and judged; writes duplicate.
 insert into {{ schema }}.duplicate (
     source,
