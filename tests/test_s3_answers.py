@@ -122,3 +122,14 @@ def test_an_object_that_breaks_off_is_asked_for_again():
         with pytest.raises(TransientError, match="could not be read to its end, 3 times"):
             s3_answers.download(client, "b", "raw/x", into)
         client.close()
+
+
+def test_an_error_that_breaks_off_is_asked_for_again():
+    """Half an error says nothing: neither that there is no such object nor that there is one."""
+    with Trouble(404, "NoSuchKey") as server:
+        client = client_of(server)
+        server.fault("half", 2)
+
+        assert s3_answers.download(client, "b", "state/x", io.BytesIO()) is None
+        assert len(server.requests) == 3
+        client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from types import SimpleNamespace
 
 import boto3
 import msgspec
@@ -14,6 +15,7 @@ from local.http_server import LoopbackServer, Response
 from polku import s3_buffer
 from polku.batches import BufferFile
 from polku.errors import SettingsError, TransientError
+from tests.crash.proxy import CUT, Doors, s3_error
 
 PREFIX = "buffer/server/"
 MANY = {"leave": (), "max_files": 1000, "max_bytes": 1 << 30}
@@ -51,6 +53,11 @@ def bucket(s3):
     name = f"polku-{uuid.uuid4()}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     return name
+
+
+@pytest.fixture(scope="module")
+def large():
+    return b"".join(b"%020d" % n for n in range(300_000))
 
 
 def put(s3, bucket, *names, body=b"{}", prefix=PREFIX):
@@ -359,3 +366,65 @@ def test_a_copy_in_parts_that_fails_is_aborted(s3, bucket):
         s3_buffer.copy_file(s3, bucket, longer, "raw/server/a", copy_bytes=0, part_bytes=5 << 20)
 
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+
+
+STEPS = ["begin", "first part", "second part", "complete"]
+"""The requests of a copy in two parts."""
+
+
+class FailingAt:
+    """A judge that does something to the nth request of a copy, and in the end to all from then on."""
+
+    def __init__(self, step, side, verdict, *, for_good):
+        self.step, self.side, self.verdict, self.for_good = step, side, verdict, for_good
+        self.seen = []
+
+    def __call__(self, side, request):
+        """Judge a request."""
+        if side == "before":
+            self.seen.append(str(request))
+        here = [name for name in self.seen if "raw/1" in name]
+        if len(here) == self.step + 1 and side == self.side:
+            return self.verdict
+        return self.verdict if self.for_good and len(here) > self.step + 1 and side == "before" else None
+
+
+ENDS = {
+    "dies": ("after", CUT, True),
+    "answer lost": ("after", CUT, False),
+    "slow down": ("before", s3_error(503, "SlowDown"), False),
+    "aborted by somebody": ("before", s3_error(404, "NoSuchUpload"), False),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "side", "verdict", "for_good"),
+    [
+        pytest.param(step, *end, id=f"{name} at {STEPS[step]}")
+        for name, end in ENDS.items()
+        for step in range(len(STEPS))
+        if step or name != "aborted by somebody"
+    ],
+)
+def test_a_copy_in_parts_that_ends_anywhere_leaves_the_file_and_no_half_of_it(s3, bucket, large, step, side, verdict, for_good):
+    """A copy is whole or is not there; the file waits, and the next try takes it under another name."""
+    s3.put_object(Bucket=bucket, Key=PREFIX + "a", Body=large)
+    (file,) = listed(s3, bucket)
+    judge = FailingAt(step, side, verdict, for_good=for_good)
+    port = int(s3.meta.endpoint_url.rpartition(":")[2])
+    doors = Doors(SimpleNamespace(name="copy"), {"s3": ("127.0.0.1", port)}, judge)
+    client = client_of(SimpleNamespace(url=f"http://127.0.0.1:{doors.ports['s3']}"))
+
+    try:
+        copied = s3_buffer.copy_file(client, bucket, file, "raw/1", copy_bytes=0, part_bytes=5 << 20)
+    except TransientError:
+        copied = False
+    client.close()
+    doors.close()
+
+    found = s3.list_objects_v2(Bucket=bucket, Prefix="raw/").get("Contents", [])
+    assert [entry["Size"] for entry in found] in ([[len(large)]] if copied else [[], [len(large)]])
+    assert listed(s3, bucket) == [file]
+    assert for_good or step == 0 or "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+    assert s3_buffer.copy_file(s3, bucket, file, "raw/2", copy_bytes=0, part_bytes=5 << 20)
+    assert body(s3, bucket, "raw/2") == large

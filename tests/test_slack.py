@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slack_sdk import WebClient
 
+from local.http_server import LoopbackServer, Response
 from local.redshift import RedshiftServer
 from local.slack import SlackServer
 from polku import slack
@@ -259,6 +260,32 @@ def test_each_outcome_of_a_post_says_what_to_do(server, fault, kind):
 
     assert caught.type is kind
     assert server.calls.count("chat.postMessage") <= 1
+
+
+class Refusing(LoopbackServer):
+    """A Slack that takes nothing, for as long as its header says."""
+
+    after: str | None = None
+
+    def handle(self, request):
+        """Answer 429."""
+        return Response.of_json({"ok": False, "error": "ratelimited"}, 429, {"Retry-After": self.after} if self.after is not None else {})
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [("7", 7), ("3600", 3600), ("0", 1), (None, 1), ("", 1), ("-5", 1), ("soon", 1), ("1.5", 1), ("Wed, 21 Oct 2026 07:28:00 GMT", 1)],
+)
+def test_a_refusal_that_does_not_say_for_how_long_is_one_of_a_second(after, seconds):
+    """The bounds of the run end it, whatever the header says."""
+    with Refusing() as refusing:
+        refusing.after = after
+        client = WebClient("xoxb-1", base_url=f"{refusing.url}/api/", retry_handlers=[], timeout=5)
+
+        with pytest.raises(slack.RateLimited) as caught:
+            slack.post(client, "polku", slack.pack(rows_of("x"))[0], None)
+
+    assert caught.value.seconds == seconds
 
 
 def test_nobody_at_the_other_end_means_that_nothing_was_posted(server):

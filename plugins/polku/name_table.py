@@ -22,6 +22,9 @@ PLACEHOLDER = "%(ids)s"
 CHUNK = 1_000
 """Ids a query: a plan with an index stays a plan with an index."""
 
+LOGIN_SECONDS = 30
+"""For libpq: a host that takes the connection and says nothing is given up. ``connect_timeout`` in the extras comes first."""
+
 TIMEOUT_SECONDS = 30
 """Statement timeout of each query."""
 

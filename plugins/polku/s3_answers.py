@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
-_CONFLICT_WAITS = (0.05, 0.2, 0.5, 1.0)
+_WAITS = (0.05, 0.2, 0.5, 1.0)
 _DOWNLOADS = 3
 _CHUNK = 1 << 20
 
@@ -44,7 +44,8 @@ def ask(operation: Callable[..., Any], **arguments: Any) -> Any:
     Make a request of a boto3 client and return its answer.
 
     A 409 (ConditionalRequestConflict) says that another write of the object is under way and decides nothing: the
-    same request is made again a few times. A 412 is an answer and never is.
+    same request is made again a few times; so is one whose error breaks off, which botocore leaves to us. A 412 is an
+    answer and never is.
 
     Raises:
         LostRace: 412, the object is not the one that the condition names.
@@ -53,10 +54,11 @@ def ask(operation: Callable[..., Any], **arguments: Any) -> Any:
         TransientError: S3 does not answer, or not now.
     """
     from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError
 
     named = arguments.get("CopySource") or arguments
     place = f"s3://{named['Bucket']}/{named.get('Key') or named.get('Prefix') or ''}"
-    for wait in (*_CONFLICT_WAITS, None):
+    for wait in (*_WAITS, None):
         try:
             return operation(**arguments)
         except boto.ClientError as error:
@@ -64,6 +66,10 @@ def ask(operation: Callable[..., Any], **arguments: Any) -> Any:
                 time.sleep(wait)
                 continue
             raise _meaning(error, place) from error
+        except HTTPError as error:
+            if wait is None:
+                raise TransientError(f"{place}: {type(error).__name__}: {error!s:.300}") from error
+            time.sleep(wait)
         except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
             raise SettingsError(f"{place}: {error}. Set the connection aws_default, or give the worker a role.") from error
         except boto.BotoCoreError as error:

@@ -120,7 +120,7 @@ def copy_file(
     client: S3Client, bucket: str, file: BufferFile, key: str, *, copy_bytes: int = COPY_BYTES, part_bytes: int = PART_BYTES
 ) -> bool:
     """
-    Copy a file inside S3, byte for byte; return False where it was replaced or is gone since it was listed.
+    Copy a file inside S3, byte for byte; return False where it was replaced or is gone since it was listed, or somebody aborted the upload.
 
     Args:
         client: See the top of this module.
@@ -147,12 +147,11 @@ def copy_file(
             if part is None:
                 return False
             parts.append({"PartNumber": number, "ETag": part["CopyPartResult"]["ETag"]})
-        ask(client.complete_multipart_upload, MultipartUpload={"Parts": parts}, **upload)
-        whole = True
+        whole = _unless_changed(client.complete_multipart_upload, MultipartUpload={"Parts": parts}, **upload) is not None
     finally:
         if not whole:
             _abort(client, upload)
-    return True
+    return whole
 
 
 def delete_file(client: S3Client, bucket: str, file: BufferFile) -> None:
@@ -180,7 +179,7 @@ def _abort(client: S3Client, upload: dict[str, Any]) -> None:
 
 
 def _unless_changed(call: Callable[..., Any], **arguments: Any) -> Any:
-    """Make a conditional request; return None where the file has been replaced (412) or is gone (404)."""
+    """Make a conditional request; return None where the file has been replaced (412), or it or the upload is gone (404)."""
     try:
         return ask(call, **arguments)
     except (LostRace, FileNotFoundError):

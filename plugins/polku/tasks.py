@@ -238,6 +238,8 @@ def _directory(settings: Settings) -> Callable[[Sequence[str]], Mapping[str, str
         return None
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(name_table.LOGIN_SECONDS))
+
     def lookup(user_ids: Sequence[str]) -> Mapping[str, str]:
         hook = PostgresHook(postgres_conn_id=settings.names.connection)
         found: Mapping[str, str] = name_table.lookup(hook.get_conn, settings.names.query, user_ids)

@@ -272,6 +272,8 @@ class _Http:
         """Send a request to the server and return its answer; on a new connection where the server has closed the old one."""
         for fresh in (False, True):
             if fresh or self._server is None:
+                if self._server:
+                    self._server.close()
                 self._server = socket.create_connection(self._address)
                 self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._answers = _Reader(self._server)

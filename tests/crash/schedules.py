@@ -3,8 +3,8 @@ Interleavings of the real steps, request by request, as ``commit_model.py`` trie
 
 Runs, retries, zombies, cleared and backfilled runs are real processes whose requests wait at a gate. A tape of numbers says
 what happens next: let this one's requests through, kill that one, lose an answer, give a try up, start a run, clear an old
-one, split a shard, put an event. When the tape has ended everything is let through; calm runs follow, every batch is replayed
-once, and the account must be right.
+one or a single task of it, backfill, split a shard, put an event, let an iterator expire. When the tape has ended everything
+is let through; calm runs follow, every batch is replayed once, and the account must be right.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from tests.crash.proxy import CUT, Request
-from tests.crash.workers import Call
 from tests.crash.world import Abandoned, World
 
 if TYPE_CHECKING:
@@ -245,10 +244,14 @@ class Schedule:
         return self._start_run("client" if who % 5 == 0 else "server", retry=bool(how % 4))
 
     def _clear(self, who: int, how: int) -> str:
-        minute = self._minutes[who % len(self._minutes)]
-        if how % 3 == 0:
-            return self._start(f"clear load of minute {minute}", lambda: self.world.task(Call("load", "server", self.world.at(minute))))
-        return self._start_run("server", minute)
+        """Run a whole run again, or any single task of any run."""
+        runs = sorted(self.world.xcom)
+        if how % 3 and runs:
+            source, at = runs[who % len(runs)]
+            tasks = sorted(self.world.tasks_of(source, at))
+            name = tasks[how // 3 % len(tasks)]
+            return self._start(f"clear {name} of {source} {at}", lambda: self.world.clear(source, at, name))
+        return self._start_run("server", self._minutes[who % len(self._minutes)])
 
     def _backfill(self, who: int, _: int) -> str:
         """Run minutes that had no run yet, before and between those that had, many at once."""

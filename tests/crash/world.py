@@ -219,6 +219,7 @@ class World:
         self.working: dict[int, Worker] = {}
         self.env: dict[str, str] = {}
         self.tries = TRIES
+        self.xcom: dict[tuple[str, str], dict[str, Any]] = {}
         self._names = itertools.count()
         self.minutes = itertools.count()
         self.start = datetime.now(timezone.utc).replace(second=0, microsecond=0) - timedelta(days=1)
@@ -333,6 +334,7 @@ class World:
         def step(step: str, given: Any = None, name: str = "") -> dict[str, Any] | None:
             outcome = self.task(Call(step, source, at, given=given, params=params or {}), name, retry=retry)
             if outcome["state"] == "success":
+                self.xcom.setdefault((source, at), {})[name or step] = outcome["value"]
                 return outcome
             bad[name or step] = outcome
             return None
@@ -346,6 +348,30 @@ class World:
         if commit or any(transformed):
             step("load")
         return {"state": "failed" if bad else "success", "tasks": bad}
+
+    def tasks_of(self, source: str, at: str) -> dict[str, Call]:
+        """Return the tasks of a run, each with what XCom hands it if it is cleared now."""
+        known = self.xcom.get((source, at), {})
+        lanes, due = known.get("plan") or [], known.get("commit") or []
+        calls = {"plan": Call("plan", source, at)}
+        calls |= {f"drain {lane['name']}": Call("drain", source, at, given=lane) for lane in lanes}
+        if lanes:
+            calls["commit"] = Call(
+                "commit", source, at, given=[known[name] for name in calls if name.startswith("drain ") and name in known]
+            )
+        calls |= {
+            f"transform {one.get('part', '')}".strip() + f" of {one.get('batch', '')}": Call("transform", source, at, given=one)
+            for one in due
+        }
+        calls["load"] = Call("load", source, at)
+        return calls
+
+    def clear(self, source: str, at: str, name: str) -> dict[str, Any]:
+        """Run one task of a run once more, and nothing behind it."""
+        outcome = self.task(self.tasks_of(source, at)[name], name.partition(" of ")[0])
+        if outcome["state"] == "success":
+            self.xcom.setdefault((source, at), {})[name] = outcome["value"]
+        return outcome
 
     def notify(self, *, retry: bool = True) -> dict[str, Any]:
         """Run polku_notify."""
