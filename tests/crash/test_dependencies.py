@@ -294,6 +294,24 @@ def test_a_buffer_file_that_is_replaced_while_it_is_read_is_taken_as_it_is_then(
     assert world.rows("select message_id from {s}.server") == [("new",)]
 
 
+def test_a_buffer_file_that_is_replaced_between_copy_and_delete_is_another_file(world):
+    """The copy holds what was there; what has come since is not deleted unread."""
+    key = world.drop("server", "old")
+
+    def replace():
+        world.stack.s3.put_object(Bucket=world.name, Key=key, Body=event("new"))
+        world.sent["server"].events["new"] += 1
+        world.sent["server"].users.add("u-new")
+
+    scene = Scene(world, "s3", "DELETE buffer/", replace)
+    world.run("server")
+
+    assert scene.met == 1
+    assert len(world.keys("buffer/server/")) == 1
+    assert_right(world)
+    assert world.rows("select message_id from {s}.server order by 1") == [("new",), ("old",)]
+
+
 def test_a_buffer_file_that_cannot_be_copied_does_not_stop_the_others(world):
     """Encrypted with a key that is not ours, say: it waits, polku_watch tells of it, and whatever else there is flows."""
     for id_ in "abc":
