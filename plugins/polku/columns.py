@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from itertools import compress
-from operator import add, sub
+from operator import add, eq, sub
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -32,10 +32,19 @@ _SHORT = 256
 _SMALL = 2_000
 """A record of so few bytes cannot hold what SUPER does not take: neither 1,000 levels nor a string of 65,535 bytes."""
 
+_FEW = 19
+"""
+An object of ten keys has so many spaces where one follows each colon and each comma between keys.
+
+If it has no comma without a space, it cannot have a key twice and be as long as that: each key more takes 11 bytes at least.
+"""
+
 _DIGITS = bytes(0x30 if code in b"0123456789" else code for code in range(256))
 _ENDS = bytes(0x2C if code in b":,[]{} \t\r\n\x01" else 0x65 if code in b"E" else code for code in range(256))
 _SECOND = 1_000_000
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+_TIGHT = re.compile(rb',"')
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{38}|[0-9][eE]\+?[0-9]{3}")
 _SUSPECT_ESCAPE = re.compile(rb'\\u0000|"\\\\N"')
 
@@ -124,6 +133,10 @@ _envelope = msgspec.json.Decoder(_Envelope).decode
 _body = msgspec.json.Decoder(_Body).decode
 _address = msgspec.json.Decoder(_Address).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
+_KEYS = [b'"' + name.encode() + b'"' for name in _WideEvent.__struct_fields__]
+_ALWAYS = frozenset(_KEYS[:2])
+_ENVELOPE_KEYS = [b'"event"', b'"sentAt"', b'"context"']
+_BODY_KEYS = [b'"batch"', b'"sentAt"', b'"writeKey"']
 _lean = msgspec.json.Decoder(_Event).decode
 _wide = msgspec.json.Decoder(_WideEvent).decode
 
@@ -219,7 +232,9 @@ class Columns:
                     return _Events(range(len(data)), data, [_NULL] * len(data), None, prefixes, None), 0
             else:
                 raws, sent, contexts = zip(*map(astuple, envelopes), strict=True)
-                if (extras := self._own(contexts)) is not None:
+                if _may_repeat(data, (raws, sent, contexts), _ENVELOPE_KEYS):
+                    left.update(index for index, (record, raw) in enumerate(zip(data, raws, strict=True)) if _envelope_repeats(record, raw))
+                if not left and (extras := self._own(contexts)) is not None:
                     return _Events(range(len(data)), raws, sent, extras or None, prefixes, None), 0
         return self._open_each(data, prefixes, left)
 
@@ -238,11 +253,11 @@ class Columns:
             extra, sent, inner = b"", _NULL, record
             try:
                 if record.startswith(b'{"event":{'):
-                    envelope = _envelope(record)
+                    envelope = _sound_envelope(record)
                     inner, sent = bytes(envelope.event), envelope.sentAt
                     address, extra = self._context(bytes(envelope.context)) or ("?", b"")
                 if inner.startswith(b'{"batch":[') or (b'"batch":[' in inner and b'"type"' not in inner.partition(b'"batch":[')[0]):
-                    body = _body(inner)
+                    body = _sound_body(inner)
                     events_in_it: Sequence[Any] = body.batch
                     sent = body.sentAt if body.sentAt not in ("", _NULL) else sent
                     if body.writeKey is not _NONE:
@@ -293,7 +308,7 @@ class Columns:
         else:
             try:
                 path = _address(raw).resourcePath
-                alone = len(raw) < _SHORT and set(_members(raw)) == {"resourcePath"}
+                alone = len(raw) < _SHORT and set(_members(raw)) == {"resourcePath"} and not events.repeated(raw, _members(raw))
             except msgspec.DecodeError:
                 answer = None
             else:
@@ -330,26 +345,25 @@ class Columns:
         keep = [owner not in left for owner in opened.owners]
         return opened.only(keep), list(compress(found, keep))
 
-    def _lines(self, joined: bytes, opened: _Events, found: list[Any], arrivals: Sequence[int], bad: set[int]) -> bytes:  # noqa: C901, PLR0912
+    def _lines(self, joined: bytes, opened: _Events, found: list[Any], arrivals: Sequence[int], bad: set[int]) -> bytes:  # noqa: C901
         """Return the lines of some events; where ``bad`` holds indices afterwards these must be left out and the lines are of no use."""
-        count = len(found)
+        count, nulls = len(found), [_NULL] * len(found)
         columns: list[Any] = list(zip(*map(astuple, found), strict=True))
+        _note_repeated(opened.raws, columns, bad)
         message_id, stamps, kind, event, user_id, anonymous_id, properties, context, own_sent = columns[:_LEAN_FIELDS]
-        nulls, nones = [_NULL] * count, [_NONE] * count
+        nones = [_NONE] * count
         name: Sequence[str] = nulls
         previous_id: Sequence[str] = nulls
         group_id: Sequence[str] = nulls
         user_name: Sequence[str] = nulls
         traits: Sequence[Any] = nones
         integrations: Sequence[Any] = nones
-        extras: Sequence[Any] = nones
         if len(columns) > _LEAN_FIELDS:
             traits, integrations = columns[9], columns[10]
             kind, event, name = _texts(kind), _texts(event), _texts(columns[11])
             user_id, anonymous_id, previous_id, group_id = map(_texts, (user_id, anonymous_id, columns[12], columns[13]))
             previous_id, group_id = _ids(previous_id), _ids(group_id)
-        if opened.extras or any(column.count(_NONE) < count for column in columns[_NAMED_FIELDS:]):
-            extras = _extras(opened.extras, columns[_NAMED_FIELDS:], count)
+        extras = _extras(opened.extras, columns[_NAMED_FIELDS:], count)
         user_id, anonymous_id = _ids(user_id), _ids(anonymous_id)
         if "" in message_id:
             bad.update(index for index, text in enumerate(message_id) if not text)
@@ -460,6 +474,102 @@ def _suspects(joined: bytes, data: Sequence[bytes]) -> set[int]:
     return suspects
 
 
+def _may_repeat(objects: Sequence[Any], columns: Sequence[Sequence[Any]], keys: Sequence[bytes]) -> bool:
+    """
+    Tell whether a key may stand twice in some objects: they are longer than what was decoded of them, a key once each, must have been.
+
+    Args:
+        objects: Their bytes.
+        columns: What was decoded of them, a column for each key.
+        keys: With their quotes.
+    """
+    count = least = len(objects)
+    for key, column in zip(keys, columns, strict=False):
+        absent = nulls = 0
+        if isinstance(column[0], Raw):
+            absent = column.count(_NONE)
+            size = len(b"".join(column)) if absent < count else absent * len(_NULL)
+        else:
+            if key not in _ALWAYS:
+                absent = column.count(_NULL)
+            if len(columns) > _LEAN_FIELDS:
+                nulls = column.count(None)
+            text = "".join([part for part in column if part is not None] if nulls else column)
+            size = (len(text) if text.isascii() else len(text.encode())) + 2 * (count - absent) + 2 * nulls
+        least += size - len(_NULL) * absent + (len(key) + 2) * (count - absent)
+    return sum(map(len, objects)) > least
+
+
+def _note_repeated(raws: Sequence[Any], columns: Sequence[Sequence[Any]], bad: set[int]) -> None:
+    """Note the events in which a key may stand twice at the top level."""
+    if not _may_repeat(raws, columns, _KEYS):
+        return
+    wide = len(columns) > _LEAN_FIELDS
+    keys: list[bytes] = []
+    sizes: list[list[int]] = []
+    partly: list[list[int]] = []
+    fixed = 1
+    for key, column in zip(_KEYS, columns, strict=False):
+        none: Any = _NONE if isinstance(column[0], Raw) else _NULL
+        absent = column.count(none)
+        if absent == len(raws):
+            continue
+        keys.append(key)
+        if absent or (wide and None in column) or (none is _NULL and not "".join(column).isascii()):
+            partly.append([0 if value is none else _size(value) + len(key) + 2 for value in column])
+        else:
+            sizes.append(list(map(len, column)))
+            fixed += len(key) + (4 if none is _NULL else 2)
+    spaces = 2 * len(keys) - 1
+    more = list(map(sub, map(len, raws), map(sum, zip(*sizes, *partly, strict=True))))
+    spaced = [fixed + spaces - 2 * each.count(0) for each in zip(*partly, strict=True)] if partly else [fixed + spaces] * len(raws)
+    even = raws if more == spaced else list(compress(raws, map(eq, more, spaced)))
+    odd = [] if even is raws else [index for index, size in enumerate(more) if size not in (fixed, spaced[index])]
+    if spaces > _FEW or _TIGHT.search(b"".join(even)):
+        odd += [index for index, size in enumerate(more) if size == spaced[index]]
+    bad.update(index for index in odd if _repeats(bytes(raws[index]), keys))
+
+
+def _size(value: Any) -> int:
+    """Return how many bytes a decoded value, or null, took at least."""
+    if value is None:
+        return 4
+    return len(value) if isinstance(value, Raw) else len(value.encode()) + 2
+
+
+def _repeats(data: bytes, keys: Sequence[bytes]) -> bool:
+    """Tell whether one of these keys, which have letters only, may stand more than once in some JSON."""
+    return any(data.count(key) > 1 for key in keys) or (b"\\" in data and bool(_ESCAPED_LETTER.search(data)))
+
+
+def _envelope_repeats(record: bytes, event: Any) -> bool:
+    """Tell whether an envelope may hold a key twice."""
+    before, _, after = record.partition(bytes(event))
+    return _repeats(before + after, _ENVELOPE_KEYS)
+
+
+def _sound_envelope(record: bytes) -> _Envelope:
+    """Return an envelope; raises DecodeError also where a key may stand twice in it."""
+    envelope = _envelope(record)
+    if _envelope_repeats(record, envelope.event):
+        raise msgspec.DecodeError("a key may stand there twice")
+    return envelope
+
+
+def _sound_body(data: bytes) -> _Body:
+    """Return a body; raises DecodeError also where it has no events, or a key may stand twice in it."""
+    body = _body(data)
+    batch = body.batch
+    least = len(b'{"batch":[]}') + sum(map(len, batch)) + len(batch) - 1
+    if body.writeKey is _NONE and len(data) == least + (len(body.sentAt) + len(b',"sentAt":""') if body.sentAt is not _NULL else 0):
+        return body
+    if not batch or data.count(_BODY_KEYS[0]) > 1:
+        raise msgspec.DecodeError("it is not plain")
+    if _repeats(data.partition(bytes(batch[0]))[0] + data.rpartition(bytes(batch[-1]))[2], _BODY_KEYS):
+        raise msgspec.DecodeError("a key may stand there twice")
+    return body
+
+
 def _has_wild_numbers(values: bytes) -> bool:
     """
     Tell whether there may be a number that SUPER does not hold.
@@ -566,7 +676,9 @@ def _fingerprints(raws: Sequence[Any], own_sent: Sequence[str]) -> list[str]:
 
 def _extras(outer: Sequence[bytes] | None, columns: Sequence[Sequence[Any]], count: int) -> list[bytes]:
     """Return the column ``extra``: what is known of envelope and body, then the fields without a column, sorted by name."""
-    if outer and not any(column.count(_NONE) < count for column in columns):
+    if not any(column.count(_NONE) < count for column in columns):
+        if not outer:
+            return [_NOTHING] * count
         return [b"{" + part + b"}" if part else _NOTHING for part in outer]
     extras = []
     for index in range(count):

@@ -68,6 +68,7 @@ REASONS = {
     "empty": "The record holds no bytes but white space.",
     "not_json": "The bytes are no JSON: broken, cut off, or with NaN, Infinity or control characters in them.",
     "not_utf8": "The bytes are no valid UTF-8.",
+    "envelope_ambiguous": "An envelope or a body holds a key twice, so that it cannot be told which events were meant.",
     "not_an_object": "It is JSON, but no object: a number, a string, true, false, null.",
     "nested_too_deep": "A value is nested deeper than the 1,000 levels that SUPER holds.",
     "string_too_long_for_super": "A string or a key inside a SUPER column is longer than 65,535 bytes.",
@@ -93,6 +94,7 @@ REPAIRS = {
     "text_cleaned": "A name or a type held characters that a column cannot; they are U+FFFD, the original is in extra under $sent.",
     "nul_replaced": "A NUL character (\\u0000) inside a SUPER column is U+FFFD now.",
     "surrogate_replaced": "Half a character (a lone surrogate such as \\ud83d) is U+FFFD now.",
+    "key_repeated": "A key stood twice at the top level; the last value counts, the others are in extra under $repeated.",
     "timestamp_missing": "It had no timestamp; that is its time of arrival.",
     "timestamp_from_number": "A time was a number: seconds, milliseconds, microseconds or nanoseconds since 1970, by its size.",
     "clock_left": "The sender's clock is more than a day from ours, or it contradicts itself; the timestamp is as it was sent.",
@@ -125,6 +127,7 @@ _SENT_AT = re.compile(rb'\s*,\s*"sentAt"\s*:\s*' + _VALUE + rb'|"sentAt"\s*:\s*'
 _NUMBER = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?(?:[eE][+-]?[0-9]+)?")
 _UNFIT = re.compile("[\x00\x01\n\r]")
 _BRACKET = re.compile(rb"[][{}]")
+_MARK = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}:,]', re.DOTALL)
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 _object_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -146,6 +149,7 @@ class Outer(NamedTuple):
         integrations: The body's integrations, as JSON.
         extra: Other fields, by the name under which ``extra`` holds them: ``$envelope`` or ``$body`` and an object, as JSON.
         mended: Lone surrogates were replaced in ``extra``.
+        ambiguous: It holds a key twice. What it surrounds is not taken out of it.
     """
 
     address: str | None = None
@@ -154,6 +158,7 @@ class Outer(NamedTuple):
     integrations: bytes | None = None
     extra: tuple[tuple[str, bytes], ...] = ()
     mended: bool = False
+    ambiguous: bool = False
 
 
 BARE = Outer()
@@ -260,6 +265,36 @@ def without_sent_at(event: bytes) -> bytes:
     return _object({key: bytes(value) for key, value in members.items() if key != "sentAt"})
 
 
+def repeated(data: bytes, members: Mapping[str, msgspec.Raw]) -> dict[str, list[bytes]]:
+    """
+    Return the values of keys that stand more than once in an object, but for the last of each, which is the one in ``members``.
+
+    Args:
+        data: The object, without white space around it.
+        members: What it decodes to.
+    """
+    if len(data) == 1 + sum(len(msgspec.json.encode(key)) + len(bytes(value)) + 2 for key, value in members.items()):
+        return {}  # no room for more
+    if b"\\" not in data and all(data.count(b'"%b"' % key.encode()) == 1 for key in members):
+        return {}
+    found: dict[str, list[bytes]] = {}
+    key, start, depth = "", 0, 0
+    for match in _MARK.finditer(data):
+        mark = match[0]
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        elif depth == 1 and mark == b":":
+            start = match.end()
+        elif depth == 1 and not start and mark != b",":
+            key = _text_of.decode(mark)
+        if start and ((depth == 1 and mark == b",") or not depth):
+            found.setdefault(key, []).append(data[start : match.start()].strip())
+            start = 0
+    return {key: values[:-1] for key, values in found.items() if values[1:]}
+
+
 def read(data: bytes, outer: Outer, place: Place, *, server: bool) -> Row:
     """
     Return the row of one event.
@@ -273,8 +308,10 @@ def read(data: bytes, outer: Outer, place: Place, *, server: bool) -> Row:
     Raises:
         InvalidRecord: It goes to quarantine, with this reason.
     """
+    if outer.ambiguous:
+        raise InvalidRecord("envelope_ambiguous", "an envelope or a body with a key that stands twice in it")
     members, mended = _decode(data, _object_of)
-    fields = _Fields(members, mended=mended is not data)
+    fields = _Fields(members, repeated(mended, members), mended=mended is not data)
     if outer.mended:
         fields.note("surrogate_replaced")
     message_id = fields.id("messageId", "message_id_unusable")
@@ -316,11 +353,14 @@ def read(data: bytes, outer: Outer, place: Place, *, server: bool) -> Row:
 class _Fields:
     """The top-level fields of one event, and what had to be repaired in them."""
 
-    def __init__(self, members: Mapping[str, msgspec.Raw], *, mended: bool) -> None:
+    def __init__(self, members: Mapping[str, msgspec.Raw], again: Mapping[str, list[bytes]], *, mended: bool) -> None:
         self._members = {key: bytes(value) for key, value in members.items()}
+        self._again = again
         self._sent: dict[str, bytes] = {}
         self._mended = mended
         self.repairs: dict[str, None] = {"surrogate_replaced": None} if mended else {}
+        if again:
+            self.note("key_repeated")
 
     def note(self, code: str) -> None:
         """Note a repair, once."""
@@ -398,6 +438,8 @@ class _Fields:
         fields = {key: raw for key, raw in self._members.items() if key not in _COLUMN_OF}
         if self._sent:
             _add(fields, "$sent", _object(self._sent))
+        if self._again:
+            _add(fields, "$repeated", _object({key: b"[" + b",".join(values) + b"]" for key, values in self._again.items()}))
         for key, raw in outer.extra:
             _add(fields, key, raw)
         for key, shared in (("context", outer.context), ("integrations", outer.integrations)):
@@ -444,10 +486,16 @@ def _unpack_object(data: bytes, outer: Outer, level: int) -> Iterator[tuple[byte
     event, batch = bytes(members.get("event", b"")), bytes(members.get("batch", b""))
     if event[:1] in (b"{", b"[") and not is_event:
         inside = _enveloped(members, outer, mended=mended is not data)
+        if repeated(mended, members):
+            yield data, inside._replace(ambiguous=True)
+            return
         for inner in _originals([event], mended, data):
             yield from unpack(inner, inside, level + 1)
     elif batch[:1] == b"[" and not is_event:
         inside = _bodied(members, outer, mended=mended is not data)
+        if repeated(mended, members):
+            yield data, inside._replace(ambiguous=True)
+            return
         items, _ = _decode(batch, _array_of)
         for item in _originals(items, mended, data):
             yield from unpack(item, inside, level + 1)
@@ -472,7 +520,7 @@ def _enveloped(members: Mapping[str, msgspec.Raw], outer: Outer, *, mended: bool
     """Return what surrounds the event of an envelope."""
     kept = {key: bytes(value) for key, value in members.items() if key not in ("event", "sentAt", "context")}
     context = _object_or_nothing(members.get("context"))
-    if "context" in members and set(context) != {"resourcePath"}:
+    if "context" in members and (set(context) != {"resourcePath"} or repeated(bytes(members["context"]), context)):
         kept["context"] = bytes(members["context"])
     return outer._replace(
         address=address(context) or outer.address,
