@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polku import events
 from tests.sql.warehouse import NOON, Batch, Copy, batch_id, expected, split
 
 DAY = 24
@@ -448,6 +449,19 @@ def test_quarantined_counts_are_logged_when_they_are_new(warehouse):
     ]
     [(context,)] = warehouse.read("select json_serialize(context) from {s}.log where level = 'ERROR'")
     assert json.loads(context) == {"source": "server", "received": 10, "quarantined": 9, "reasons": {"not_json": 9}}
+
+
+def test_as_many_batches_as_a_load_may_hold_each_with_every_reason(warehouse):
+    """The largest script that the parameters allow: below Redshift's 16 MB of a statement, and no tree of UNION ALL of that size."""
+    reasons = tuple((reason, 1) for reason in sorted(events.REASONS))
+    batches = [Batch(number=number, reasons=reasons) for number in range(1000)]
+
+    statements = warehouse.load_statements("server", batches)
+    warehouse.load("server", batches)
+
+    assert max(map(len, statements)) < 16_000_000
+    assert warehouse.read("select count(*), sum(events) from {s}.rejected") == [(1000 * len(reasons), 1000 * len(reasons))]
+    assert warehouse.read("select count(*) from {s}.books where balanced and quarantined = received") == [(1000,)]
 
 
 def test_conflicting_copies_are_logged_for_the_batch_that_holds_them(warehouse):

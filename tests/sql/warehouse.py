@@ -27,7 +27,7 @@ COLUMNS = (
     "position", "repairs",
 )  # fmt: skip
 STATE = ("server", "client", "duplicate", "user_name", "log", "batch", "rejected")
-CLEAR = "drop table if exists loading, staged, neighbour, judged, person, naming, book"
+CLEAR = "drop table if exists loading, rejection, staged, neighbour, judged, person, naming, book"
 """In production each load has a session of its own; here one session after another would take most of the time."""
 
 _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(SQL), undefined=jinja2.StrictUndefined, autoescape=False)
