@@ -49,6 +49,12 @@ def test_a_broken_connection_is_tried_again(broken):
         raise broken
 
 
+def test_a_redshift_that_never_answers_says_what_to_look_at():
+    """It takes the connection and is silent."""
+    with pytest.raises(TransientError, match=r"did not answer in time: timed out\. Check host and port"), sorted_errors():
+        raise TimeoutError("timed out")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -53,6 +53,8 @@ def sorted_errors() -> Iterator[None]:
         yield
     except Error as error:
         raise meaning(error) from error
+    except TimeoutError as error:  # at login; or where the connection has a ``timeout``, at any statement
+        raise TransientError(f"Redshift did not answer in time: {error}. {_HINTS['connection time out']}") from error
     except OSError as error:  # the connection broke: redshift_connector lets some of these through
         raise TransientError(
             f"The connection to Redshift broke: {error}. Whether it committed shows when the load is tried again."
