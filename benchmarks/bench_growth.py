@@ -6,6 +6,8 @@ Whether a batch costs the same when much is there already: ratios of full to emp
   50,000 duplicates and the books of 100,000 batches. The dedup window of 7 days takes in 1/13 of the rows, whatever their number: the
   local Redshift, which stores by rows, reads these whole; Redshift reads four of the 22 columns. So the load into a table with
   nothing but the window's share is measured too: what the rest adds is growth, what the window costs is not.
+  One scan of the registry of names a load remains (62_find_users), since neither engine has an index: two columns, as long as there
+  are users.
 - plan: ``steps.plan`` of a run with nothing to do, and ``archive.change_checkpoint``, with manifests and receipts of 10 and of
   100,000 past batches in state/ of the local S3: seconds, and the keys that S3's answers name. A source with buffer files is
   measured by itself: moto looks at every key of the bucket to list the few of a prefix, which S3 does not.
