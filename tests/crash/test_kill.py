@@ -1,8 +1,8 @@
 """
 Faults at the requests of a run: a sample of the matrix that ``make torture`` tries whole.
 
-The points come from a recorded run, so a new write is covered the day it is written. The sample takes some of each kind of
-point (step, server, fault); the seed is that of the day, and is shown when a trial fails.
+The points come from a recorded run, so a new write is covered the day it is written. The sample takes one of most kinds of
+point (step, server, fault), others every day: the seed is that of the day, and is shown when a trial fails.
 """
 
 from __future__ import annotations
