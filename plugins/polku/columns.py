@@ -377,7 +377,7 @@ class Columns:
             arrived = [shown[arrivals[owner]] for owner in opened.owners]
         times = self._times(stamps, own_sent, opened.sent, received, bad)
         supers = list(map(b"\x01".join, zip(properties, traits, context, integrations, extras, strict=True)))
-        if _has_wild_numbers(b"\n".join(supers)):
+        if _has_wild_numbers(b"\n".join([b"", *supers])):
             bad.update(index for index, value in enumerate(supers) if _LONG_NUMBER.search(value))
         if bad:
             return b""
