@@ -268,7 +268,7 @@ class Columns:
                 left.add(owner)
                 continue
             if address != self._source and (self._shared or address is not None):
-                if self._shared and address in ("server", "client"):
+                if self._shared and address in ("server", "client") and not _has_address(inner):
                     passed += len(events_in_it)
                 else:
                     left.add(owner)
@@ -540,6 +540,11 @@ def _size(value: Any) -> int:
 def _repeats(data: bytes, keys: Sequence[bytes]) -> bool:
     """Tell whether one of these keys, which have letters only, may stand more than once in some JSON."""
     return any(data.count(key) > 1 for key in keys) or (b"\\" in data and bool(_ESCAPED_LETTER.search(data)))
+
+
+def _has_address(data: bytes) -> bool:
+    """Tell whether there may be another address in what an envelope holds; the innermost one counts."""
+    return b"resourcePath" in data or bool(_ESCAPED_LETTER.search(data))
 
 
 def _envelope_repeats(record: bytes, event: Any) -> bool:
