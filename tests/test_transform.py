@@ -411,6 +411,19 @@ def test_a_key_that_stands_twice_is_seen_whatever_the_spaces(sent, neighbours):
     assert [json.loads(row["extra"])["$repeated"] for row in result.rows if row["event"] == "E"] == [{"event": [""]}]
 
 
+@pytest.mark.parametrize("around", ["context", "integrations", "writeKey", "other"])
+def test_a_body_that_would_swell_in_its_rows_is_put_aside_whole(around):
+    """A field of 3 MB around 100,000 events would be 300 GB of rows; a record has room for that."""
+    inside = b'{"type":"a"}'
+    fitting, swelling = (b'{"batch":[' + b",".join([inside] * count) + b'],"' + around.encode() + b'":"' + b"x" * 30_000 + b'"}'
+                         for count in (2, 10_000))  # fmt: skip
+
+    result = made(stream(fitting, swelling, event()))
+
+    assert (result.tally.received, result.tally.staged, result.tally.reasons) == (4, 1, {"user_id_missing": 2, "body_too_large": 1})
+    assert [line["bytes"] for line in result.aside if line["reason"] == "body_too_large"] == [swelling]
+
+
 # The two ways to a row must agree, and no input whatever may raise.
 
 _times = st.sampled_from(

@@ -274,6 +274,9 @@ class Columns:
                     left.add(owner)
                 continue
             count = len(events_in_it)
+            if len(extra) * count > events.SPREAD_BYTES:
+                left.add(owner)
+                continue
             owners += [owner] * count
             raws += events_in_it
             sents += [sent] * count

@@ -69,6 +69,7 @@ REASONS = {
     "not_json": "The bytes are no JSON: broken, cut off, or with NaN, Infinity or control characters in them.",
     "not_utf8": "The bytes are no valid UTF-8.",
     "envelope_ambiguous": "An envelope or a body holds a key twice, so that it cannot be told which events were meant.",
+    "body_too_large": "The fields around the events of a body, which every row repeats, would come to more than 256 MiB.",
     "not_an_object": "It is JSON, but no object: a number, a string, true, false, null.",
     "nested_too_deep": "A value is nested deeper than the 1,000 levels that SUPER holds.",
     "string_too_long_for_super": "A string or a key inside a SUPER column is longer than 65,535 bytes.",
@@ -104,6 +105,8 @@ REPAIRS = {
 SUPER_STRING = 65_535
 SUPER_DEPTH = 1_000
 ROW_BYTES = 4_000_000
+SPREAD_BYTES = 256 << 20
+"""Of what surrounds the events of a record, in all of their rows: a context of some MB around many tiny events would come to many GB."""
 NUMBER_DIGITS = 38
 NULL = "\\N"
 SKEW = 86_400_000_000
@@ -160,6 +163,11 @@ class Outer(NamedTuple):
     mended: bool = False
     ambiguous: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of it that a row repeats."""
+        return len(self.context or b"") + len(self.integrations or b"") + sum(len(value) for _, value in self.extra)
+
 
 BARE = Outer()
 
@@ -209,13 +217,22 @@ def bared(data: bytes) -> bytes:
     return data.strip().removeprefix(_BOM).strip()
 
 
-def unpack(data: bytes, outer: Outer = BARE, level: int = 0) -> Iterator[tuple[bytes, Outer]]:
+def unpack(data: bytes) -> list[tuple[bytes, Outer]]:
     """
-    Yield the events of one record, line or value, each as its own bytes and what surrounds it.
+    Return the events of one record, line or value, each as its own bytes and what surrounds it.
 
     Raises:
         InvalidRecord: ``data`` cannot be read as a whole.
     """
+    found = list(_unpack(data, BARE, 0))
+    size = sum(outer.size for _, outer in found) if len(found) > 1 else 0
+    if size > SPREAD_BYTES:
+        raise InvalidRecord("body_too_large", f"what surrounds its {len(found)} events would come to {size} bytes in their rows")
+    return found
+
+
+def _unpack(data: bytes, outer: Outer, level: int) -> Iterator[tuple[bytes, Outer]]:
+    """Yield the events in ``data``, which lies ``level`` deep in its record."""
     data = bared(data)
     if not data:
         raise InvalidRecord("empty", "no bytes but white space")
@@ -224,7 +241,7 @@ def unpack(data: bytes, outer: Outer = BARE, level: int = 0) -> Iterator[tuple[b
     elif data.startswith(b"["):
         items, mended = _decode(data, _array_of)
         for item in _originals(items, mended, data):
-            yield from unpack(item, outer, level + 1)
+            yield from _unpack(item, outer, level + 1)
     elif data.startswith(b"{"):
         yield from _unpack_object(data, outer, level)
     else:
@@ -490,7 +507,7 @@ def _unpack_object(data: bytes, outer: Outer, level: int) -> Iterator[tuple[byte
             yield data, inside._replace(ambiguous=True)
             return
         for inner in _originals([event], mended, data):
-            yield from unpack(inner, inside, level + 1)
+            yield from _unpack(inner, inside, level + 1)
     elif batch[:1] == b"[" and not is_event:
         inside = _bodied(members, outer, mended=mended is not data)
         if repeated(mended, members):
@@ -498,7 +515,7 @@ def _unpack_object(data: bytes, outer: Outer, level: int) -> Iterator[tuple[byte
             return
         items, _ = _decode(batch, _array_of)
         for item in _originals(items, mended, data):
-            yield from unpack(item, inside, level + 1)
+            yield from _unpack(item, inside, level + 1)
     else:
         yield data, outer
 

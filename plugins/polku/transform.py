@@ -193,7 +193,7 @@ class _Part:
         """Take the events of one record, where need be of the several values that it turns out to be."""
         whole = None
         try:
-            found = list(events.unpack(sent))
+            found = events.unpack(sent)
             if len(found) == 1:
                 whole = sent
         except InvalidRecord as error:
