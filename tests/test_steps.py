@@ -16,7 +16,7 @@ from local.aws import AwsServer
 from local.kinesis import KinesisServer
 from polku import archive, commit, kinesis, steps
 from polku.batches import Batch, Checkpoint, Lane, Manifest, Part, Pending
-from polku.errors import SettingsError
+from polku.errors import LostObject, SettingsError
 from polku.settings import Settings, Source
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -333,6 +333,41 @@ def test_a_held_batch_is_tried_again_by_its_own_run_alone(pipeline):
 
     assert pipeline.until_load(1) == {}
     assert pipeline.until_load(0) == {"server/2026-11-23T12:00:00Z": 1}
+
+
+def test_a_batch_whose_raw_objects_are_gone_is_held_back_until_they_are_back(pipeline):
+    """No later run can do better, and each would be red for it; the others flow."""
+    pipeline.put("a")
+    run = pipeline.run(0)
+    parts = [steps.drain(run, lane, pipeline.streams, LIMITS) for lane in steps.plan(run, pipeline.streams)]
+    (due,) = steps.make_batch(run, parts)
+    key = parts[0].objects[0].key
+    data = pipeline.s3.get_object(Bucket=pipeline.bucket, Key=key)["Body"].read()
+    pipeline.s3.delete_object(Bucket=pipeline.bucket, Key=key)
+
+    with pytest.raises(LostObject, match=key):
+        steps.transform_part(run, due, None)
+
+    assert key in pipeline.checkpoint().pending[run.batch.id].held
+    pipeline.put("b")
+    assert pipeline.until_load(1) == {"server/2026-11-23T12:01:00Z": 1}
+    pipeline.s3.put_object(Bucket=pipeline.bucket, Key=key, Body=data)
+    assert pipeline.until_load(0)[run.batch.id] == 1
+
+
+def test_a_pending_batch_whose_manifest_is_gone_turns_its_own_run_red_and_stops_no_other(pipeline, caplog):
+    """Clearing its run must not come to nothing in silence."""
+    pipeline.put("a")
+    pipeline.until_load(0)
+    run = pipeline.run(0)
+    pipeline.s3.delete_object(Bucket=pipeline.bucket, Key=f"state/server/batches/{run.batch.name}.json")
+
+    with pytest.raises(LostObject, match="manifest is gone"):
+        steps.make_batch(run, [])
+
+    pipeline.put("b")
+    assert pipeline.until_load(1) == {"server/2026-11-23T12:01:00Z": 1}
+    assert f"{run.batch} waits to be loaded, and its manifest is gone" in caplog.text
 
 
 def test_a_dead_commit_is_rolled_forward_by_the_next_run(pipeline):

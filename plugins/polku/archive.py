@@ -21,7 +21,7 @@ import msgspec
 
 from polku import batches
 from polku.batches import LAYOUT, Batch, Checkpoint, Manifest, Part, RawObject, Receipt, StagedObject
-from polku.errors import LostRace, SettingsError, TransientError
+from polku.errors import LostObject, LostRace, SettingsError, TransientError
 from polku.incidents import Watch
 from polku.s3_answers import ask, download
 
@@ -96,12 +96,12 @@ def open_raw(client: S3Client, bucket: str, raw: RawObject) -> BinaryIO:
     """
     Return a raw object as a file on disk that is gone once it is closed.
 
-    Raises SettingsError where it has expired: a batch can only be replayed as long as its raw objects live.
+    Raises LostObject where it has expired: a batch can only be replayed as long as its raw objects live.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(tempfile.TemporaryFile())
         if download(client, bucket, raw.key, file) is None:
-            raise SettingsError(
+            raise LostObject(
                 f"Raw object s3://{bucket}/{raw.key} is gone. A batch can be replayed only while its raw objects live; "
                 "see the lifecycle rules of the bucket (prefix raw/)."
             )

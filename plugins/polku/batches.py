@@ -170,7 +170,7 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Args:
         parts: Its parts, until its manifest is written and its buffer files are deleted; then nothing ("settled").
-        held: Why Redshift refused it; a held batch waits until its run is cleared. "" where it may be loaded.
+        held: Why it cannot be loaded as it is; a held batch waits until its run is cleared. "" where it may be loaded.
     """
 
     parts: tuple[Part, ...] = ()

@@ -3,6 +3,7 @@ Errors, one type for each reaction.
 
 PolkuError
 ├── SettingsError     a person must change something: fail at once, do not retry
+│   └── LostObject    what a batch is made of has gone from the bucket: hold the batch back
 ├── TransientError    the world may be better in a minute: Airflow retries
 ├── LostRace          somebody else wrote first: read again and decide
 ├── StaleLoad         a newer transform of the batch is in the books: this try is a zombie and must stop
@@ -21,6 +22,10 @@ class PolkuError(Exception):
 
 class SettingsError(PolkuError):
     """A parameter, an environment variable or a connection is missing or wrong; the message says which and what is allowed."""
+
+
+class LostObject(SettingsError):
+    """An object that a batch is made of is no longer in the bucket; without it the batch cannot be delivered."""
 
 
 class TransientError(PolkuError):

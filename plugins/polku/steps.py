@@ -17,7 +17,7 @@ import msgspec
 
 from polku import archive, commit, kinesis, records, s3_buffer, transform
 from polku.batches import LAYOUT, Batch, BufferFile, Checkpoint, Lane, Manifest, Part, Position, RawObject, Receipt, StagedObject
-from polku.errors import PolkuError, SettingsError, TransientError
+from polku.errors import LostObject, PolkuError, SettingsError, TransientError
 from polku.loads import Ready
 
 if TYPE_CHECKING:
@@ -296,6 +296,11 @@ class _RawWriter:
 # -- commit ------------------------------------------------------------------------------------------------------
 
 
+_LOST_MANIFEST = (
+    "Put the object in state/<source>/batches/ back (a bucket that keeps versions has it), or give the batch up: docs/operation.md."
+)
+
+
 class Due(msgspec.Struct, frozen=True):
     """A part that is to be transformed; "" for both where there is only something to load."""
 
@@ -309,6 +314,9 @@ def make_batch(run: Run, parts: Sequence[Part]) -> list[Due]:
 
     From the conditional write on the records are safe, whatever happens later. Returns at least one (maybe empty)
     item, since Airflow skips what follows a mapped task over an empty list, and ``MOST_DUE`` at most: the rest is the next run's.
+
+    Raises:
+        LostObject: The run's own batch is pending and somebody has deleted its manifest.
     """
     replayed = archive.read_manifest(run.s3, run.bucket, run.batch)
     if replayed is None:
@@ -318,7 +326,10 @@ def make_batch(run: Run, parts: Sequence[Part]) -> list[Due]:
     if own:
         log.info("Made %s; %d batches are pending", run.batch, len(checkpoint.pending))
     due = [Due(run.batch.id, part.name) for part in replayed.parts] if replayed and (not own or own.held) else []
-    for manifest in _pending_manifests(run, checkpoint):
+    manifests = _pending_manifests(run, checkpoint)
+    if own and run.batch.id not in {manifest.batch for manifest in manifests}:
+        raise LostObject(f"{run.batch} waits to be loaded, and its manifest is gone. {_LOST_MANIFEST}")
+    for manifest in manifests:
         batch = Batch.parse(manifest.batch)
         due += [Due(manifest.batch, part.name) for part in manifest.parts if not archive.read_receipt(run.s3, run.bucket, batch, part)]
         if len(due) >= MOST_DUE:
@@ -346,8 +357,10 @@ def _pending_manifests(run: Run, checkpoint: Checkpoint) -> list[Manifest]:
         ids.append(run.batch.id)
     found = [(id_, archive.read_manifest(run.s3, run.bucket, Batch.parse(id_))) for id_ in ids]
     for id_, manifest in found:
-        if manifest is None:
+        if manifest is None and checkpoint.pending[id_].parts:
             log.info("%s has no manifest yet; the next commit writes it", id_)
+        elif manifest is None:
+            log.error("%s waits to be loaded, and its manifest is gone; it is passed over. %s", id_, _LOST_MANIFEST)
     return [manifest for _, manifest in found if manifest]
 
 
@@ -362,6 +375,9 @@ def transform_part(run: Run, due: Due, lookup: Callable[[Sequence[str]], Mapping
         run: The run that does the work; the part may be another batch's.
         due: The part.
         lookup: The owner's directory of names: known user ids to names; None for generated names alone.
+
+    Raises:
+        LostObject: A raw object is gone; the batch is held back, the others go on.
     """
     if not due.batch:
         return None
@@ -377,7 +393,11 @@ def transform_part(run: Run, due: Due, lookup: Callable[[Sequence[str]], Mapping
         shared=run.settings.shared(batch.source),
     )
     sink = _Sink(run, archive.Names(batch=batch, part=part.name, attempt=run.attempt))
-    tally = transform.transform(_opened(run, part), rules, lookup or _no_names, sink)
+    try:
+        tally = transform.transform(_opened(run, part), rules, lookup or _no_names, sink)
+    except LostObject as error:
+        held_back(run, {batch.id: str(error)})  # no later run can do better, and each would be red for it
+        raise
     if not sink.staged_objects:
         sink.staged(transform.EMPTY, 0)
     receipt = Receipt(
@@ -463,7 +483,7 @@ def loaded(run: Run, batches: Sequence[str]) -> None:
 
 
 def held_back(run: Run, refused: Mapping[str, str]) -> None:
-    """Note in the checkpoint that Redshift refused these batches (id -> reason), so that the others flow on."""
+    """Note in the checkpoint that these batches cannot be loaded as they are (id -> reason), so that the others flow on."""
     archive.change_checkpoint(run.s3, run.bucket, run.batch.source, lambda now: commit.hold(now, refused))
 
 
