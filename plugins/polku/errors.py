@@ -5,6 +5,7 @@ PolkuError
 ├── SettingsError     a person must change something: fail at once, do not retry
 │   └── LostObject    what a batch is made of has gone from the bucket: hold the batch back
 ├── TransientError    the world may be better in a minute: Airflow retries
+│   └── FailedLoad    Redshift failed in a statement of a load: if it does again, each batch is tried by itself
 ├── LostRace          somebody else wrote first: read again and decide
 ├── StaleLoad         a newer transform of the batch is in the books: this try is a zombie and must stop
 ├── RefusedLoad       Redshift refused the load for what is in it: hold the batch at fault back
@@ -30,6 +31,10 @@ class LostObject(SettingsError):
 
 class TransientError(PolkuError):
     """Something outside did not answer as it should; the same step may work when it is tried again."""
+
+
+class FailedLoad(TransientError):
+    """Redshift failed inside a statement; it may pass, or one of the batches is more than it can do."""
 
 
 class LostRace(PolkuError):

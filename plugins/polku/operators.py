@@ -14,7 +14,7 @@ from airflow.providers.common.sql.hooks.handlers import fetch_all_handler
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 
 from polku import archive, connections, loads, redshift, sentry, sql, steps, tasks
-from polku.errors import RefusedLoad, SettingsError, StaleLoad
+from polku.errors import FailedLoad, RefusedLoad, SettingsError, StaleLoad
 from polku.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from polku.loads import Ready
 
 _STALE_TRIES = 3
+_FAILURES = 3
+"""So many batches may fail one after the other, each by itself, until Redshift and none of them counts as the cause."""
 _BEFORE_THE_LOCK = 2
 """The migrations that make the schema and the table that the others are recorded in; both may run any number of times."""
 
@@ -96,17 +98,24 @@ class LoadOperator(_LateSqlOperator):
         books: list[dict[str, Any]] = []
         shown: list[str] = []
         refused: dict[str, str] = {}
+        failed: dict[str, str] = {}
         queue = loads.group(ready, most_batches=settings.load.max_batches)
-        number = 0
+        number = in_a_row = 0
         while queue:
             group = queue.pop(0)
             number += 1
             try:
                 books += self._load(context, run, group, templates, number)
-            except RefusedLoad as error:
+                in_a_row = 0
+            except (FailedLoad, RefusedLoad) as error:
+                in_a_row = in_a_row + 1 if isinstance(error, FailedLoad) else 0
+                if in_a_row > _FAILURES or (in_a_row and context["ti"].try_number == 1):
+                    raise
                 if len(group) > 1:
-                    self.log.warning("Redshift refused %d batches together, each is tried by itself: %s", len(group), error)
+                    self.log.warning("Redshift did not take %d batches together, each is tried by itself: %s", len(group), error)
                     queue[:0] = [[one] for one in group]
+                elif in_a_row:
+                    failed[group[0].batch.id] = str(error)
                 else:
                     refused[group[0].batch.id] = str(error)
                     steps.held_back(run, refused)  # now: the next group may fail, or the time be over
@@ -117,6 +126,8 @@ class LoadOperator(_LateSqlOperator):
                 f"Redshift refused {len(refused)} of {len(ready)} batches; they are held back, the others are loaded. "
                 f"Find the cause, then clear the run of each: {refused}"
             )
+        if failed:
+            raise FailedLoad(f"Redshift failed at {len(failed)} of {len(ready)} batches, each by itself; the others are loaded: {failed}")
         if forgotten:
             raise SettingsError(
                 f"{run.batch} is loaded already and cannot be loaded again as it is: what its parts were transformed to is gone. "

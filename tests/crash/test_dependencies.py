@@ -418,6 +418,44 @@ def test_a_paused_cluster_delays_batches_and_the_next_run_loads_them_all(world):
     assert_right(world)
 
 
+def test_a_batch_that_redshift_fails_at_stops_no_other(world):
+    """What the server has no code for may pass, so nothing is held; it may as well be for one batch, every time."""
+    world.tries = 1
+    world.stack.redshift.fault("error", "copy staged", times=FOREVER, message="Assert")
+    for letter in "abc":
+        world.put("server", letter)
+        world.run("server")
+    world.stack.redshift.clear_faults()
+    world.tries = 2
+    sick = sorted(world.checkpoint("server").pending)[1]
+    world.stack.redshift.fault("error", f"insert into loading.*'{sick}'", times=FOREVER, message="Assert")
+    world.put("server", "d")
+
+    assert sick in error_of(world.run("server"), "load")
+
+    assert set(world.checkpoint("server").pending) == {sick}
+    assert world.count("select count(*) from {s}.server") == 3
+    world.stack.redshift.clear_faults()
+    assert_right(world)
+
+
+def test_redshift_that_fails_at_every_batch_is_not_asked_for_each(world):
+    """Then none of them is the cause, and sixty would be sixty logins."""
+    world.tries = 1
+    fault = world.stack.redshift.fault("error", "copy staged", times=FOREVER, message="Assert")
+    for letter in "abcd":
+        world.put("server", letter)
+        world.run("server")
+    world.tries, before = 2, fault.happened
+    world.put("server", "g")
+
+    assert "Assert" in error_of(world.run("server"), "load")
+
+    assert fault.happened - before == 1 + 1 + 3
+    world.stack.redshift.clear_faults()
+    assert_right(world)
+
+
 # -- the directory of names ------------------------------------------------------------------------------------------
 
 
