@@ -102,9 +102,10 @@ class Tables:
         return (Copy(*row) for row in pages)
 
     def find(self, message_id: str) -> list[Found]:
-        """Return all copies of an event."""
+        """Return all copies of an event; Redshift compares without trailing blanks and gives those of "m " for "m" too."""
         text = self._rendered("find_copies", trace={"source": self._source, "message_id": "%s"})
-        return [Found(*row) for row in self._execute(text, (message_id, message_id))]
+        found = [Found(*row) for row in self._execute(text, (message_id, message_id))]
+        return [copy for copy in found if copy.message_id == message_id]
 
     def _pages(self, name: str, **audit: Any) -> Iterator[Sequence[Any]]:
         start = 1
