@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import socket
 import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -207,6 +208,24 @@ def test_a_chunked_body_is_read(api, records):
     requests.post(f"{api.url}/server", data=iter([b'{"type":', b'"track"}']), headers=KEY).raise_for_status()
 
     assert records("server")[0]["event"] == {"type": "track"}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"Content-Length: 1000\r\n\r\n", id="length"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n10\r\n", id="chunks"),
+    ],
+)
+def test_a_body_that_breaks_off_is_neither_acknowledged_nor_kept(api, records, start):
+    """Also where what came of it is JSON by itself: half a batch would stand for the whole."""
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.sendall(b"POST /server HTTP/1.1\r\nHost: local\r\nx-api-key: polku-local\r\n" + start + b'{"type":"track"}')
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(1000)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert records("server") == []
 
 
 def test_an_address_that_is_no_source_is_not_found(api):

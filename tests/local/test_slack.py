@@ -226,7 +226,7 @@ def test_a_fault_hits_one_request_and_says_whether_it_took_effect(slack, kind, a
 def test_a_fault_can_last_until_it_is_lifted(slack, client):
     """An outage, by the method it hits, from another process too."""
     body = json.dumps({"kind": "500", "times": -1, "path": "chat.postMessage"}).encode()
-    urllib.request.urlopen(urllib.request.Request(f"{slack.address}/fault", body)).close()
+    urllib.request.urlopen(urllib.request.Request(f"{slack.address}/fault", body, {"Content-Type": "application/json"})).close()
 
     assert [refusal(client.chat_postMessage, channel="polku", text="x")[:8] for _ in range(3)] == ["Received"] * 3
     assert client.auth_test()["ok"]
