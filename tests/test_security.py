@@ -13,17 +13,19 @@ import pkgutil
 import re
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from structlog.tracebacks import ExceptionDictTransformer
 
 import local
 from local.api import ApiServer
 from polku import sql, transform
 from polku.batches import Batch, RawObject
-from polku.errors import SettingsError
+from polku.errors import PolkuError, SettingsError
 from polku.events import REASONS
 from polku.records import Block, pack
 from polku.settings import Settings
@@ -99,8 +101,8 @@ def test_hostile_events_are_loaded_as_they_are_and_run_nothing(delivery):
 
 
 def test_a_hostile_message_id_finds_the_event_of_that_id_alone(delivery):
-    """polku_trace's message_id is typed by a person who copied it from an event: it is bound, never rendered."""
-    texts = hostile(delivery.schema)
+    """polku_trace's message_id is typed by a person who copied it from an event: it is bound, never rendered; a blank more is another."""
+    texts = [id_ for text in hostile(delivery.schema) for id_ in (text, f"{text} ")]
     delivery.put("server", *(event(text) for text in texts))
     delivery.run("server", 0)
 
@@ -123,6 +125,62 @@ def test_neither_a_rendered_statement_nor_a_log_holds_what_came_with_an_event(de
     shown = json.dumps([operator.sql, delivery.xcom["server", 0], books], default=str)
     assert "insert into" in shown
     assert "mark-" not in shown + caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("add column number integer generated always as (cast(user_id as integer)) stored", "Invalid digit, Value '…', Pos 0"),
+        ("add constraint numbered check (length(user_id) < 5)", "23514 new row for relation"),
+    ],
+    ids=["its text quotes the value", "its detail quotes the row"],
+)
+def test_a_refusal_by_redshift_is_told_without_the_values_that_it_quotes(
+    delivery, redshift, slack, sentry, caplog, monkeypatch, rule, told
+):
+    """Code and reason reach the log, the checkpoint, Slack and Sentry, also by the driver's own error in the chain; the event does not."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from polku import connections, tasks
+    from polku import sentry as reports
+    from polku.redshift import sorted_errors
+
+    caplog.set_level(logging.INFO)
+    given = {"SENTRY_DSN": sentry.dsn, "SLACK_API_URL": slack.url, "SLACK_TOKEN": slack.token, "SLACK_CHANNEL": slack.channel().name}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with redshift._postgres.connect(redshift.database) as underneath:
+        underneath.execute(f"alter table {delivery.schema}.user_name {rule}")
+    user = 'mark-user\'s "own" mark-rest'
+    delivery.put("server", event("mark-id", userId=user, properties={"mark-key": "mark-value"}))
+
+    with pytest.raises((AirflowFailException, PolkuError)) as failed:
+        delivery.run("server", 0)
+    with pytest.raises(PolkuError) as refused, sorted_errors(), closing(connections.redshift(Settings.from_env(os.environ))) as connection:
+        connection.cursor().execute(f"insert into {delivery.schema}.user_name values (%s, 'x', sysdate, 'b', 'm')", (user,))
+    for number, caught in enumerate((failed, refused)):
+        ti = SimpleNamespace(id=str(number), dag_id="polku_server", task_id="load", run_id="r", try_number=1, map_index=number)
+        assert reports.on_failure({"exception": caught.value, "ti": ti})
+    tasks.watch.function()
+
+    places = {
+        "load": as_a_tasks_log_has_it(failed.value),
+        "chain": as_a_tasks_log_has_it(refused.value),
+        "sentry": str([error["value"] for one in sentry.events for error in one.get("exception", {}).get("values", ())]),
+        "log": caplog.text,
+        "state": "".join(_state(delivery)),
+        "slack": str([message.text for message in slack.messages]),
+    }
+    assert [where for where, text in places.items() if "mark" in text] == []
+    held = set() if told.startswith("Invalid digit") else {"log", "state", "slack"}  # what has no code may pass: it is tried again first
+    assert {where for where, text in places.items() if told in text} == {"load", "chain", "sentry"} | held
+    assert "ProgrammingError" in places["chain"]
+
+
+def as_a_tasks_log_has_it(error):
+    """Return the errors of a chain as Airflow's log of a task has them: of each its type and its text."""
+    chain = ExceptionDictTransformer(use_rich=False, show_locals=False)((type(error), error, error.__traceback__))
+    return json.dumps(chain, ensure_ascii=False)
 
 
 def test_a_forged_receipt_cannot_break_out_of_its_statement():

@@ -12,7 +12,6 @@ and scrubs it. For a failure before a task's callbacks start, set ``[sentry] bef
 
 from __future__ import annotations
 
-import ast
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from polku.batches import SOURCES, Batch
 from polku.errors import PolkuError
+from polku.quotes import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,6 @@ FLUSH_SECONDS = 3.0
 AWAY_SECONDS = 60.0
 """For so long after a wait in vain nothing is reported: a load with sixty batches to warn of must not wait sixty times."""
 
-MAX_TEXT = 1_000
 FILTERED = "[Filtered]"
 
 _TAG_LENGTH = 200
@@ -66,10 +65,6 @@ _SECRETS = (
     ),
     (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "[email]"),
 )
-_QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
-_NAME_LIKE = re.compile(r"['\"][\w./:<>*=+-]{0,100}['\"]")
-_DATA_ERROR = re.compile(r"\W*(?:22|23)[0-9A-Z]{3}\b")
-"""SQLSTATE classes whose messages quote values: data exceptions and integrity violations."""
 
 
 @dataclass
@@ -194,7 +189,7 @@ def scrub(event: Event) -> Event:
     """
     Return an event without secrets and without event contents.
 
-    Gone are local variables, requests, users, breadcrumbs, command lines; messages are cleaned as ``clean`` does it, and
+    Gone are local variables, requests, users, breadcrumbs, command lines; messages are cleaned as ``quotes.clean`` does it, and
     what looks like a secret, or stands in the environment under a name like one, is replaced wherever it is.
     """
     for name in ("request", "user", "breadcrumbs", "extra"):
@@ -209,32 +204,6 @@ def scrub(event: Event) -> Event:
         event["logentry"] = {"message": clean(str(event["logentry"].get("message") or ""))}
     scrubbed: Event = _walk(event, _secret_values())
     return scrubbed
-
-
-def clean(text: str) -> str:
-    """
-    Return an error's message without the data that it may quote.
-
-    Of a driver's dict of fields only code and message stay. A quoted literal stays where it looks like a name ("polku_poc.server");
-    in a data error (SQLSTATE 22, 23), whose literals are values, none does. At most ``MAX_TEXT`` characters.
-    """
-    fields = _driver_fields(text)
-    if fields is not None:
-        text = f"{fields.get('C', '')} {fields.get('M', '')}".strip()
-    hide_all = bool(_DATA_ERROR.match(text))
-    text = _QUOTED.sub(lambda match: match[0] if not hide_all and _NAME_LIKE.fullmatch(match[0]) else "'…'", text)
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
-
-
-def _driver_fields(text: str) -> dict[str, Any] | None:
-    """Return the server's answer that redshift_connector's errors show as a dict, None where the text is none."""
-    if not text.startswith("{'S':"):
-        return None
-    try:
-        fields = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {"M": "an error of the database"}
-    return fields if isinstance(fields, dict) else None
 
 
 def _failure(context: Mapping[str, Any]) -> Event:
