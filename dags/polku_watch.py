@@ -4,8 +4,8 @@ Look at the pipeline from outside, and tell people once when something is wrong 
 **A run** looks at the checkpoints, at the oldest record and file that nobody has drained, and at Redshift, by one login. It
 posts to Slack itself and reports to Sentry, since Redshift and its log may be what is away. What it says:
 lag (a source is not drained: its DAG is paused or broken, or no worker runs), an ERROR once half of the stream's retention
-is gone; batches that are drained and not loaded; batches that Redshift refused; Redshift away; a buffer that cannot be
-looked at; log rows that do not reach Slack. An incident that lasts is told again every six hours.
+is gone; batches that are drained and not loaded; batches that are held back; Redshift away; a buffer or a checkpoint
+that cannot be looked at; log rows that do not reach Slack. An incident that lasts is told again every six hours.
 What a run saw, with the batches that are drained and not loaded, is its return value.
 
 **Needs** `aws_default`, `redshift_default`, `slack_default` (or SLACK_TOKEN) and SLACK_CHANNEL.

@@ -67,6 +67,7 @@ def test_a_pipeline_that_is_well_is_not_news(reader):
         pytest.param(seen(waiting=waiting(12 * 60)), "lag/server", "ERROR", id="half of the retention gone"),
         pytest.param(seen(pending=batches(NOW, 3, 15)), "pending/server", "WARNING", id="drained and not loaded"),
         pytest.param(seen(held={"server/1": "String too long"}), "held/server", "ERROR", id="refused by Redshift"),
+        pytest.param(seen(waiting=None, lost="not a Checkpoint"), "state/server", "ERROR", id="a checkpoint that cannot be read"),
         pytest.param(seen(rows=2, oldest=900), "slack", "WARNING", id="rows that do not reach Slack"),
     ],
 )
@@ -105,6 +106,52 @@ def test_an_incident_that_lasts_is_told_again_after_six_hours(reader):
         reader.look(seen(at, held={"server/1": "String too long"}))
 
     assert reader.told == [("held/server", "opened"), ("held/server", "lasts"), ("held/server", "lasts")]
+
+
+def test_more_batches_that_are_held_back_are_news_and_fewer_are_not(reader):
+    """The second may have another cause, and nobody would hear of it for six hours."""
+    refused, gone = {"server/1": "String too long"}, {"server/2": "Its raw objects are gone"}
+    reader.look(seen(held=refused))
+
+    assert reader.look(seen(NOW + 5 * MINUTE, held={**refused, **gone}), slack_takes_it=False) == [("held/server", "opened", "ERROR")]
+    assert reader.look(seen(NOW + 10 * MINUTE, held={**refused, **gone})) == [("held/server", "opened", "ERROR")]
+    assert reader.watch.incidents["held/server"].text.startswith(
+        "server/1, server/2 are held back: String too long Its raw objects are gone. Find the cause"
+    )
+    assert reader.look(seen(NOW + 15 * MINUTE, held=gone)) == []
+    assert reader.look(seen(NOW + 20 * MINUTE, held={**refused, **gone})) == []
+    assert reader.look(seen(NOW + 25 * MINUTE)) == [("held/server", "over", "INFO")]
+
+
+def test_news_of_more_held_batches_is_not_taken_for_the_first_message(reader):
+    """What may be in the channel already is looked up by its id."""
+    ids = []
+    for held in ({"server/1": "x"}, {"server/1": "x", "server/2": "x"}):
+        reader.look(seen(held=held), slack_takes_it=False)
+        ids += [announcement.id for announcement in incidents.due(reader.watch, NOW)]
+        reader.look(seen(held=held))
+
+    assert len(set(ids)) == 2
+
+
+def test_lag_that_hovers_at_its_threshold_is_told_once(reader):
+    """It is over only where it is clearly below."""
+    for look, minutes in enumerate((10, 9, 11, 5, 10, 4)):
+        at = NOW + look * 5 * MINUTE
+        reader.look(seen(at, waiting=waiting(minutes, at)))
+
+    assert reader.told == [("lag/server", "opened"), ("lag/server", "over")]
+
+
+def test_a_source_whose_checkpoint_cannot_be_read_opens_and_ends_nothing_else(reader):
+    """What it says of itself is unknown, not well."""
+    wrong = {"waiting": waiting(20), "pending": batches(NOW, 60), "held": {"server/1": "String too long"}}
+    reader.look(seen(**wrong))
+
+    assert reader.look(seen(NOW + 5 * MINUTE, waiting=None, lost="not a Checkpoint")) == [("state/server", "opened", "ERROR")]
+    later = NOW + 10 * MINUTE
+    assert reader.look(seen(later, **wrong)) == [("state/server", "over", "INFO")]
+    assert set(reader.watch.incidents) == {"lag/server", "pending/server", "held/server"}
 
 
 def test_lag_that_becomes_dangerous_is_news(reader):

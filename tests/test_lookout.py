@@ -329,6 +329,21 @@ def test_a_stream_that_is_gone_is_told_once_it_is_sure(place, slack):
     assert "What waits for polku_server cannot be seen" in texts(slack)[0]
 
 
+@pytest.mark.parametrize("garbage", [b"\x00 no JSON", b'{"pending": {"server/noon": {}}}'], ids=["no JSON", "a batch that is none"])
+def test_a_checkpoint_that_cannot_be_read_is_told_and_the_other_source_is_watched_as_ever(place, slack, sentry, garbage):
+    """One broken object must not make the watch fall silent."""
+    place.s3.put_object(Bucket=place.bucket, Key="state/server/checkpoint.json", Body=garbage)
+    place.s3.put_object(Bucket=place.bucket, Key="buffer/client/a.jsonl", Body=b"{}")
+    client = dataclasses.replace(place.settings.sources["server"], stream=None, buffer_prefix="buffer/client/")
+    place.settings = dataclasses.replace(place.settings, sources={**place.settings.sources, "client": client})
+
+    known = place.watch(datetime.now(timezone.utc) + timedelta(minutes=11))
+
+    assert set(known.incidents) == {"state/server", "lag/client"}
+    assert "put the last good checkpoint back" in known.incidents["state/server"].text
+    assert (len(texts(slack)), len(sentry.events)) == (2, 2)
+
+
 def test_rows_that_do_not_reach_slack_are_told_to_sentry_even_where_slack_refuses(place, slack, sentry):
     """When it takes messages again, it is told too: once."""
     place.rows("insert into {s}.log (\"timestamp\", level, message) values (dateadd(hour, -1, sysdate), 'WARNING', 'x')")

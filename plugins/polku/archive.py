@@ -21,7 +21,7 @@ import msgspec
 
 from polku import batches
 from polku.batches import LAYOUT, Batch, Checkpoint, Manifest, Part, RawObject, Receipt, StagedObject
-from polku.errors import LostObject, LostRace, SettingsError, TransientError
+from polku.errors import LostObject, LostRace, TransientError, UnreadableState
 from polku.incidents import Watch
 from polku.s3_answers import ask, download
 
@@ -285,7 +285,7 @@ def _is_as_written(client: S3Client, bucket: str, staged: StagedObject) -> bool:
 
 
 def _read(client: S3Client, bucket: str, key: str, kind: type[T]) -> tuple[T, str] | None:
-    """Return a state object and its ETag, None where it is not there. Raises SettingsError where it cannot be read."""
+    """Return a state object and its ETag, None where it is not there. Raises UnreadableState where it is none of this release."""
     body = io.BytesIO()
     etag = download(client, bucket, key, body)
     if etag is None:
@@ -293,7 +293,7 @@ def _read(client: S3Client, bucket: str, key: str, kind: type[T]) -> tuple[T, st
     try:
         return batches.load(body.getvalue(), kind), etag
     except msgspec.DecodeError as error:
-        raise SettingsError(
+        raise UnreadableState(
             f"s3://{bucket}/{key} is not a {kind.__name__} of this release: {error}. Nothing was changed; look at the object."
         ) from error
 

@@ -3,7 +3,8 @@ Errors, one type for each reaction.
 
 PolkuError
 ├── SettingsError     a person must change something: fail at once, do not retry
-│   └── LostObject    what a batch is made of has gone from the bucket: hold the batch back
+│   ├── LostObject    what a batch is made of has gone from the bucket: hold the batch back
+│   └── UnreadableState   an object below state/ is none of this release: nothing is written over it
 ├── TransientError    the world may be better in a minute: Airflow retries
 │   └── FailedLoad    Redshift failed in a statement of a load: if it does again, each batch is tried by itself
 ├── LostRace          somebody else wrote first: read again and decide
@@ -27,6 +28,10 @@ class SettingsError(PolkuError):
 
 class LostObject(SettingsError):
     """An object that a batch is made of is no longer in the bucket; without it the batch cannot be delivered."""
+
+
+class UnreadableState(SettingsError):
+    """A state object cannot be read; it is left as it is until a person has looked at it."""
 
 
 class TransientError(PolkuError):

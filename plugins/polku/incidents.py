@@ -28,8 +28,10 @@ Less than the five minutes between two looks, so it is told when the second look
 
 _LOSS_SHARE = 0.5
 """Of the retention: beyond it lag is an ERROR. There is as much time left to mend it as it took to come to this."""
+_OVER_SHARE = 0.5
+"""Of its threshold: lag that was told is over only below, so that what hovers at the threshold is not told again and again."""
 _NAMED = 3
-"""Batches that a text names."""
+"""Batches, and reasons, that a text names."""
 _MAX_TEXT = 1_000
 
 
@@ -71,13 +73,15 @@ class SourceSeen(msgspec.Struct, frozen=True, kw_only=True):
         waiting: What waits undrained; None where that could not be seen.
         unreadable: Why it could not; "" where it could.
         pending: When each batch that is drained and neither loaded nor held was made, in ms since 1970, by its id.
-        held: Why Redshift refused it, by batch id.
+        held: Why it is held back, by batch id.
+        lost: Why its checkpoint cannot be read: then there is nothing else to be seen of it; "" where it can.
     """
 
     waiting: tuple[Waiting, ...] | None
     unreadable: str = ""
     pending: dict[str, int] = {}
     held: dict[str, str] = {}
+    lost: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,10 +104,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is wrong now."""
+    """Something that is wrong now; of batches that are held back ``size`` is their number: more of them are news."""
 
     level: Level
     text: str
+    size: int = 0
 
 
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,6 +122,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         text: What is wrong and what to do, as it was last seen.
         told: When people were last told of it; 0 where they were not yet.
         over: When it was first seen to be over; 0 while it lasts. It is forgotten once that was told.
+        size: The most of it that was seen at once, see ``Finding``.
     """
 
     since: int
@@ -125,6 +131,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     told: int = 0
     over: int = 0
+    size: int = 0
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -178,6 +185,9 @@ def judge(seen: Seen, thresholds: Thresholds, known: Watch) -> dict[str, Finding
         found["redshift"] = Finding("ERROR", f"Redshift does not take logins ({_cut(seen.away)}). {_count(waiting, 'batch', 'batches')} "
                                              "drained and waiting; they are loaded by themselves once it is back.")  # fmt: skip
     for name, source in seen.sources.items():
+        if source.lost:
+            found |= _lost(name, source)
+            continue
         found |= _lag(name, source, thresholds, seen.at)
         found |= _pending(name, source, thresholds, seen.at, away)
     if seen.unforwarded is None:
@@ -189,13 +199,22 @@ def judge(seen: Seen, thresholds: Thresholds, known: Watch) -> dict[str, Finding
     return found
 
 
+def _lost(name: str, source: SourceSeen) -> dict[str, Finding | None]:
+    text = (
+        f"Where polku_{name} stands cannot be read: {_cut(source.lost)} Its runs fail, and it cannot be watched. Nothing is lost "
+        "while the stream keeps its records: pause it, and put the last good checkpoint back."
+    )
+    return {f"state/{name}": Finding("ERROR", text), **{f"{kind}/{name}": None for kind in ("buffer", "lag", "pending", "held")}}
+
+
 def _lag(name: str, source: SourceSeen, thresholds: Thresholds, now: int) -> dict[str, Finding | None]:
     if source.waiting is None:
         return {f"buffer/{name}": Finding("ERROR", f"What waits for polku_{name} cannot be seen: {_cut(source.unreadable)}"),
                 f"lag/{name}": None}  # fmt: skip
     oldest = min(source.waiting, key=lambda w: w.since, default=None)
-    if oldest is None or now - oldest.since < thresholds.lag * 1000:
-        return {}
+    age = now - oldest.since if oldest else 0
+    if oldest is None or age < thresholds.lag * 1000:
+        return {f"lag/{name}": None} if age >= thresholds.lag * _OVER_SHARE * 1000 else {}
     text = f"polku_{name} has not drained what arrived {duration((now - oldest.since) // 1000)} ago ({oldest.place})."
     left = {w.place: w.kept - (now - w.since) // 1000 for w in source.waiting if w.kept}
     endangered = [w for w in source.waiting if w.kept and left[w.place] <= w.kept * (1 - _LOSS_SHARE)]
@@ -224,12 +243,13 @@ def _pending(name: str, source: SourceSeen, thresholds: Thresholds, now: int, aw
             found[f"pending/{name}"] = Finding("WARNING", text)
     if source.held:
         ids = sorted(source.held)
+        reasons = [*dict.fromkeys(source.held[id_] for id_ in ids)]
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
         text = (
-            f"Redshift refused what is in {', '.join(ids[:_NAMED])}{more}: {_cut(source.held[ids[0]])} "
+            f"{', '.join(ids[:_NAMED])}{more} {'is' if len(ids) == 1 else 'are'} held back: {_cut(' '.join(reasons[:_NAMED]))} "
             f"Find the cause, then clear the run of each in polku_{name}."
         )
-        found[f"held/{name}"] = Finding("ERROR", text)
+        found[f"held/{name}"] = Finding("ERROR", text, size=len(ids))
     return found
 
 
@@ -247,9 +267,10 @@ def update(known: Watch, found: Mapping[str, Finding | None], seen: Seen) -> Wat
         if before and not before.over and before.level == "ERROR":
             level = "ERROR"  # it does not become smaller before it is over
         since, told = (before.since, before.told) if before else (seen.at, 0)
-        if before and level != before.level:
+        size = max(finding.size, before.size if before else 0)
+        if before and (level != before.level or size > before.size):
             told = 0  # it has become worse: that is news
-        incidents[key] = Incident(since=since, seen=seen.at, level=level, text=finding.text, told=told)
+        incidents[key] = Incident(since=since, seen=seen.at, level=level, text=finding.text, told=told, size=size)
     for key in known.incidents.keys() - found.keys():
         before = known.incidents[key]
         if before.over:
@@ -289,7 +310,7 @@ def mark(watch: Watch, announcement: Announcement, now: int) -> Watch:
 
 def announcement_id(key: str, incident: Incident, word: str) -> str:
     """Return the id of an announcement: the same from one look to the next until it is marked as made."""
-    parts = (key, str(incident.since), incident.level, word, str(incident.told if word == "lasts" else 0))
+    parts = (key, str(incident.since), incident.level, word, str(incident.told if word == "lasts" else 0), str(incident.size))
     return "watch" + blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from polku import archive, incidents, kinesis, s3_buffer, sentry, slack
 from polku.batches import Batch, Position
-from polku.errors import PolkuError, SettingsError, TransientError
+from polku.errors import PolkuError, SettingsError, TransientError, UnreadableState
 from polku.incidents import Seen, SourceSeen, Thresholds, Waiting, Watch
 
 if TYPE_CHECKING:
@@ -92,8 +92,12 @@ def count_waiting(connection: Any, statement: str, schema: str) -> tuple[int, in
 
 
 def _source(settings: Settings, name: str, s3: S3Client, streams: KinesisClient, now: Callable[[], float]) -> SourceSeen:
-    checkpoint, _ = archive.read_checkpoint(s3, settings.bucket, name)
-    pending = {id_: int(Batch.parse(id_).at.timestamp() * 1000) for id_, entry in checkpoint.pending.items() if not entry.held}
+    try:
+        checkpoint, _ = archive.read_checkpoint(s3, settings.bucket, name)
+        pending = {id_: int(Batch.parse(id_).at.timestamp() * 1000) for id_, entry in checkpoint.pending.items() if not entry.held}
+    except (UnreadableState, ValueError) as error:  # ValueError: the id of a batch that is none
+        log.warning("Where polku_%s stands cannot be seen: %s", name, error)
+        return SourceSeen(waiting=None, lost=str(error))
     held = {id_: entry.held for id_, entry in checkpoint.pending.items() if entry.held}
     try:
         waiting = (*_files(settings, name, s3, checkpoint), *_records(settings.sources[name].stream, streams, checkpoint, now))
