@@ -340,7 +340,7 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 
 _METHODS = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"HEAD"})
 _REASONS = {int(status): status.phrase for status in HTTPStatus}
 _CHUNK = 1 << 16
-_LINGER = 1.0
+_LINGER = 2.0
 """Seconds that who is refused may go on sending, so that the answer is not lost to a reset."""
 
 

@@ -153,6 +153,15 @@ def test_requests_sent_at_once_are_answered_in_turn(echo, first):
     assert b"\r\n\r\n12345HTTP/1.1 200 " in answers
 
 
+def test_an_answer_to_head_has_no_body(echo):
+    """But its length; what would be one is the next answer to the client."""
+    answers = say(echo, post(b"Content-Length: 5", body=b"12345").replace(b"POST", b"HEAD") + NEXT)
+
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert b"\r\nContent-Length: 5\r\n" in answers
+    assert b"12345" not in answers
+
+
 def test_a_request_may_come_byte_by_byte(echo):
     """A connection cuts wherever it likes."""
     with connect(echo) as connection:
@@ -181,6 +190,7 @@ def test_a_client_that_waits_before_its_body_is_told_to_go_on(echo):
     [
         pytest.param(post(b"Content-Length: 1001", body=b"x" * 1001), 413, id="length over the limit"),
         pytest.param(post(b"Content-Length: 1001", b"Expect: 100-continue"), 413, id="and asks first"),
+        pytest.param(post(b"Content-Length: 1000000", body=b"x" * 1_000_000), 413, id="a thousand times the limit"),
         pytest.param(post(b"Content-Length: 99999999999999999999", body=b"x" * 5000), 413, id="endless"),
         pytest.param(
             post(b"Transfer-Encoding: chunked", body=b"1f4\r\n" + b"x" * 500 + b"\r\n" + b"1f5\r\n" + b"x" * 501 + b"\r\n0\r\n\r\n"),
@@ -196,7 +206,7 @@ def test_a_client_that_waits_before_its_body_is_told_to_go_on(echo):
         pytest.param(post(b"Transfer-Encoding: chunked", body=b"0\r\n" + b"X-A: b\r\n" * 20_000), 431, id="trailers without end"),
         pytest.param(post(b"X-A: " + b"x" * 100_000), 431, id="a header without end"),
         pytest.param(post(*[b"X-A: b"] * 20_000)[:-2], 431, id="headers without end"),
-        pytest.param(post(*[b"X-A: b"] * 7_000), 431, id="thousands of headers"),
+        pytest.param(post(*[b"X-A: b"] * 100), 431, id="a hundred and one headers"),
         pytest.param(b"GET /" + b"x" * 100_000, 431, id="an address without end"),
         pytest.param(b"BREW /first HTTP/1.1\r\nHost: local\r\n\r\n", 501, id="unknown method"),
         pytest.param(b"CONNECT local:80 HTTP/1.1\r\nHost: local\r\n\r\n", 501, id="CONNECT"),
@@ -341,9 +351,10 @@ def test_a_body_of_very_many_members_is_refused():
         inflated(gzip.compress(b"") * 20_000)
 
 
+@pytest.mark.timeout(20)
 def test_the_rest_of_a_body_is_not_copied_for_each_member():
-    """The most members that are taken, before 10 MB of one that is over the limit: 100 GB of copies otherwise."""
-    body = gzip.compress(b"") * 9_999 + gzip.compress(bytes(10 << 20), 0)
+    """The most members that are taken, before 40 MB of one that is over the limit: 400 GB of copies, or some milliseconds."""
+    body = gzip.compress(b"") * 9_999 + gzip.compress(bytes(40 << 20), 0)
 
     with pytest.raises(OverflowError, match="more than 1000 bytes"):
         inflated(body)
