@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redshift_connector.error import InterfaceError, OperationalError, ProgrammingError
 
-from polku.errors import RefusedLoad, SettingsError, StaleLoad, TransientError
+from polku.errors import FailedLoad, RefusedLoad, SettingsError, StaleLoad, TransientError
 from polku.redshift import meaning, sorted_errors
 
 CASES = [
@@ -26,6 +26,8 @@ CASES = [
     ({"C": "XX000", "M": "1023"}, TransientError, "1023"),
     ({"C": "XX000", "M": "S3ServiceException:Access Denied,Status 403"}, TransientError, "403 Let the role in `iam_role` read staged/"),
     ({"C": "XX000", "M": "User arn:x is not authorized to assume IAM Role arn:y"}, TransientError, "arn:y Attach the role"),
+    ({"C": "XX000", "M": "Assert"}, FailedLoad, "Assert"),
+    ({"C": "57014", "M": "Query (17) cancelled on user's request"}, FailedLoad, "cancelled"),
     ({"C": "57P01", "M": "terminating connection due to administrator command"}, TransientError, "terminating"),
     ({"C": "53300", "M": "too many connections"}, TransientError, "too many"),
 ]
