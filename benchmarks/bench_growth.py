@@ -9,8 +9,9 @@ Whether a batch costs the same when much is there already: ratios of full to emp
   One scan of the registry of names a load remains (62_find_users), since neither engine has an index: two columns, as long as there
   are users.
 - plan: ``steps.plan`` of a run with nothing to do, and ``archive.change_checkpoint``, with manifests and receipts of 10 and of
-  100,000 past batches in state/ of the local S3: seconds, and the keys that S3's answers name. A source with buffer files is
-  measured by itself: moto looks at every key of the bucket to list the few of a prefix, which S3 does not.
+  100,000 past batches in state/ of the local S3: seconds, and what is asked of S3, requests and the keys that its answers name,
+  which have to be equal. A source with buffer files is measured by itself: moto looks at every key of the bucket to list the few
+  of a prefix, which S3 does not, so the seconds of that row are the stand-in's own and have no target.
 
 Each figure is the median of some rounds, in seconds; the load's statements are shown where they grow.
 
@@ -46,6 +47,9 @@ TARGET = 1.25
 """What counts as flat on a machine that does other things too."""
 
 SIZES = (200_000, 2_000)
+LISTING = "plan of a source with buffer files"
+FILES = 20
+ASKED = ("requests to S3", "keys that S3 lists")
 DAYS = 90
 WINDOW_DAYS = 7
 
@@ -142,6 +146,7 @@ def measure_loads(rows: int, past: int, rounds: int, sizes: tuple[int, ...]) -> 
 def measure_plan(past: int, few: int, rounds: int) -> list[dict[str, Any]]:
     """Return the rows of the table for plan and the checkpoint."""
     taken: dict[str, dict[int, list[float]]] = {}
+    asked: dict[str, dict[int, list[int]]] = {}
     with AwsServer() as aws, KinesisServer() as kinesis:
         aws.create(bucket=BUCKET)
         s3, streams = aws.client("s3"), kinesis_client(kinesis.url)
@@ -150,13 +155,23 @@ def measure_plan(past: int, few: int, rounds: int) -> list[dict[str, Any]]:
             time.sleep(0.05)
         settings = Settings.from_env({**os.environ, "POLKU_BUCKET": BUCKET})
         answers: list[int] = []
-        s3.meta.events.register("after-call.s3", lambda parsed, **_: answers.append(1 + len(parsed.get("Contents", ()))))
+        s3.meta.events.register("after-call.s3", lambda parsed, **_: answers.append(len(parsed.get("Contents", ()))))
+
+        def measure(what: str, count: int, call: Callable[[], object]) -> None:
+            call()  # the first of all may note an idle stream in the checkpoint
+            answers.clear()
+            taken.setdefault(what, {})[count] = timed(call, rounds)
+            asked.setdefault(what, {})[count] = [len(answers), sum(answers)]
+            say(f"  {what}: {count:,} past batches, {len(answers) / (rounds + 1):g} requests, {sum(answers) / (rounds + 1):g} keys listed")
+
+        for number in range(FILES):
+            s3.put_object(Bucket=BUCKET, Key=f"buffer/server/{number:04d}.jsonl", Body=b"{}")
         made = past_batches()
         for count in (few, past):
             newest = put_past(made, count)
             checkpoint, etag = archive.read_checkpoint(s3, BUCKET, "server")
             archive.replace_checkpoint(s3, BUCKET, "server", batches_newest(checkpoint, newest), etag)
-            for what, prefix in (("plan", None), ("plan of a source with buffer files", "buffer/server/")):
+            for what, prefix in (("plan", None), (LISTING, "buffer/server/")):
                 source = Source(stream="polku-bench", buffer_prefix=prefix, translate=True)
                 run = steps.Run(
                     batch=Batch.of("server", newest.at + timedelta(minutes=1)),
@@ -164,13 +179,15 @@ def measure_plan(past: int, few: int, rounds: int) -> list[dict[str, Any]]:
                     s3=s3,
                     attempt="1-bench",
                 )
-                answers.clear()
-                taken.setdefault(what, {})[count] = timed(lambda run=run: steps.plan(run, streams), rounds)
-                say(f"  {what}: {count:,} past batches, {sum(answers) / (rounds + 1):g} requests and keys of S3")
-            taken.setdefault("change of the checkpoint", {})[count] = timed(
-                lambda: archive.change_checkpoint(s3, BUCKET, "server", raised), rounds
-            )
-    return [row(f"{what}, {past:,} past batches against {few}", by[past], by[few]) for what, by in taken.items()]
+                measure(what, count, lambda run=run: steps.plan(run, streams))
+            measure("change of the checkpoint", count, lambda: archive.change_checkpoint(s3, BUCKET, "server", raised))
+    results: list[dict[str, Any]] = []
+    calls = rounds + 1
+    for what, by in taken.items():
+        named = f"{what}, {past:,} past batches against {few}"
+        results.append(row(named, by[past], by[few]) | {"stand_in": what == LISTING})
+        results += [counted(f"{named}: {of}", asked[what][past][i] / calls, asked[what][few][i] / calls) for i, of in enumerate(ASKED)]
+    return results
 
 
 def kinesis_client(url: str) -> Any:
@@ -239,6 +256,11 @@ def row(what: str, full: list[float], other: list[float]) -> dict[str, Any]:
     }
 
 
+def counted(what: str, full: float, other: float) -> dict[str, Any]:
+    """Return one row of the result that counts what one call asks of S3."""
+    return {"what": what, "count": round(full, 2), "count_there": round(other, 2)}
+
+
 def main() -> None:
     """Print the ratios."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -254,9 +276,11 @@ def main() -> None:
         print(json.dumps({"name": "growth", "target": TARGET, "results": results}, indent=1))
         return
     for one in results:
+        if "count" in one:
+            print(f"{one['what']}: {one['count']:g}, there {one['count_there']:g}")
+            continue
         low, high = one["spread"]
         print(f"{one['what']}: {one['seconds']} s ({low} to {high}), there {one['seconds_there']} s, ratio {one['ratio']}")
-
         if "statements" in one:
             for name in ("statements", "statements_there"):
                 print(f"  {name.replace('_', ' ')}, seconds:", ", ".join(f"{key} {value}" for key, value in one[name].items()))
