@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import traceback
 
 import psycopg
 import psycopg2
@@ -88,6 +89,17 @@ def test_a_wrong_query_needs_a_person(connect, query):
         name_table.lookup(connect, query, ["u1"])
 
     assert name_table.lookup(connect, QUERY, ["u1"]) == {"u1": "Name 1"}
+
+
+def test_a_refusal_by_the_directory_is_told_without_the_ids(connect):
+    """Neither our error nor the driver's, which a task's log shows as its cause, has the query as it was sent."""
+    wanted = ["mark's id"]
+    query = "select id, name from numbered where id = any(%(ids)s::integer[])"
+
+    with pytest.raises(SettingsError, match="22P02 invalid input syntax for type integer: '…'") as caught:
+        name_table.lookup(connect, query, wanted)
+
+    assert "mark's" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

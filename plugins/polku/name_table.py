@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from polku import quotes
 from polku.errors import PolkuError, SettingsError, TransientError
 
 if TYPE_CHECKING:
@@ -98,10 +99,12 @@ def _meaning(error: Exception) -> PolkuError | None:
     if not any(isinstance(error, driver.Error) for driver in drivers):
         return None
     code = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    text = quotes.clean(f"{code or type(error).__name__} {_text(error)}")
+    error.args = (text,)  # it stays the cause, and a task's log shows it: its later lines hold the query with the ids
     wrong = code.startswith(_PERSON_CLASSES) if code else any(isinstance(error, driver.ProgrammingError) for driver in drivers)
     if wrong:
-        return SettingsError(f"names.query was refused by the directory ({code or type(error).__name__}): {_text(error)}")
-    return TransientError(f"The directory of names did not answer ({code or type(error).__name__}): {_text(error)}")
+        return SettingsError(f"names.query was refused by the directory: {text}")
+    return TransientError(f"The directory of names did not answer: {text}")
 
 
 def _text(error: Exception) -> str:
