@@ -190,7 +190,7 @@ def test_a_client_that_waits_before_its_body_is_told_to_go_on(echo):
     [
         pytest.param(post(b"Content-Length: 1001", body=b"x" * 1001), 413, id="length over the limit"),
         pytest.param(post(b"Content-Length: 1001", b"Expect: 100-continue"), 413, id="and asks first"),
-        pytest.param(post(b"Content-Length: 1000000", body=b"x" * 1_000_000), 413, id="a thousand times the limit"),
+        pytest.param(post(b"Content-Length: 9000000", body=b"x" * 9_000_000), 413, id="thousands of times the limit"),
         pytest.param(post(b"Content-Length: 99999999999999999999", body=b"x" * 5000), 413, id="endless"),
         pytest.param(
             post(b"Transfer-Encoding: chunked", body=b"1f4\r\n" + b"x" * 500 + b"\r\n" + b"1f5\r\n" + b"x" * 501 + b"\r\n0\r\n\r\n"),
