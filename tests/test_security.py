@@ -253,6 +253,19 @@ def test_reasons_of_quarantine_are_words_of_ours():
     assert set(tally.reasons) <= set(REASONS)
 
 
+def test_a_name_that_does_not_fit_is_not_quoted_in_the_log(caplog):
+    """How many there are is told; whose they are is personal data."""
+    data = event("a", userId="mark-user")
+    frame = pack(Block(shard="s@1/shardId-0", sequences=["1"], arrivals=[1_700_000_000_000], data=[data]))
+    raw = RawObject(key="raw/x", size=len(frame), records=1, first_arrival=1, last_arrival=1)
+    rules = transform.Rules(source="server", batch_id="server/2026-11-23T10:41:00Z", translate=True, shared=False)
+
+    transform.transform([(raw, io.BytesIO(frame))], rules, lambda ids: dict.fromkeys(ids, "mark-name" * 100), Nowhere())
+
+    assert "1 names of the directory do not fit" in caplog.text
+    assert "mark" not in caplog.text
+
+
 @pytest.fixture(scope="module")
 def dags():
     """Every DAG of the product, by id, as Airflow reads them."""

@@ -105,7 +105,7 @@ class _Part:
         self._server = rules.source == "server"
         self._name_users = name_users
         self._names: dict[str, str] = {events.NULL: events.NULL}
-        self._changed: dict[str, str] = {}
+        self._changed = 0
         name = self._named if rules.translate else None
         self._live = Columns(source=rules.source, batch_id=rules.batch_id, shared=rules.shared, live=True, name=name)
         self._still = Columns(source=rules.source, batch_id=rules.batch_id, shared=False, live=False, name=name)
@@ -154,13 +154,7 @@ class _Part:
     def close(self) -> Tally:
         """Hand over what is left and return the books."""
         if self._changed:
-            user_id, name = next(iter(self._changed.items()))
-            log.warning(
-                "%d names of the directory do not fit their column and were changed, e.g. user %r is %r now",
-                len(self._changed),
-                user_id,
-                name,
-            )
+            log.warning("%d names of the directory do not fit their column and were changed", self._changed)
         self._staged.close()
         self._quarantine.close()
         quarantined = sum(self._reasons.values())
@@ -269,7 +263,7 @@ class _Part:
                 name = proposed.get(user_id)
                 fitted = known[user_id] = names.fitted(name) or names.generated(user_id)
                 if name and fitted != name:
-                    self._changed[user_id] = fitted
+                    self._changed += 1
         return known
 
     def _aside(self, reason: str, detail: str, data: bytes, position: str, arrival: int) -> None:
