@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
@@ -48,11 +48,13 @@ class Process:
         name: As messages call it.
         log: Where its output goes.
         popen: Its handle.
+        start: Starts it as it was started.
     """
 
     name: str
     log: Path
     popen: subprocess.Popen[bytes]
+    start: Callable[[], Process]
 
     @property
     def ended(self) -> bool:
@@ -112,7 +114,7 @@ class Group:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 -- no threads are running here that could hold a lock
             )
-        self.processes[name] = Process(name, log, popen)
+        self.processes[name] = Process(name, log, popen, lambda: self.start(name, command, env, cwd))
         return self.processes[name]
 
     def check(self) -> None:

@@ -20,6 +20,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".local"
 SHARDS = 2
-METADATA = "airflow"
 REDSHIFT_PASSWORD = "polku-local-Passw0rd"  # noqa: S105 -- the stand-in's
 PORTS = {"airflow": 8080, "api": 8081, "slack": 8082, "sentry": 8083, "aws": 4566, "kinesis": 4567, "redshift": 5439}
 PATIENCE = 180.0
@@ -143,7 +143,7 @@ class Place:
 
 def up(place: Place, *, say: Callable[[str], None] = print) -> dict[str, str]:
     """
-    Start the stack, or join one that is starting; return its environment once all is healthy.
+    Start the stack, or what has ended of it, or join one that is starting; return its environment once all is healthy.
 
     Args:
         place: Where it keeps its state.
@@ -153,8 +153,11 @@ def up(place: Place, *, say: Callable[[str], None] = print) -> dict[str, str]:
         NotUp: It could not be started; everything that had been is ended again.
     """
     if place.is_supervised():
-        if place.state().get("ready"):
+        if status(place)[1]:
             say("The stack is already up.")
+            return place.env()
+        if place.state().get("ready"):
+            _mend(place, say)
             return place.env()
         say("The stack is starting already.")
         _follow(place, None, say)
@@ -264,6 +267,8 @@ def supervise(place: Place, owner: int | None) -> int:
             return 1
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _stop)
+        wanted = threading.Event()
+        signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
         code = 0
         with Group(place.logs) as group:
             state: dict[str, Any] = {"pid": os.getpid(), "ready": False, "services": {}}
@@ -278,7 +283,10 @@ def supervise(place: Place, owner: int | None) -> int:
                 }
                 _write(place.state_file, json.dumps(state))
                 print(f"Ready.\n{addresses(env, place)}")
-                _watch(group, owner)
+                while True:
+                    _watch(group, owner, wanted)
+                    state["services"] = _start_again(group, env)
+                    _write(place.state_file, json.dumps(state))
             except _Stop:
                 print("Stopping.")
             except (Failed, SettingsError, airflow.Unreachable) as error:
@@ -287,6 +295,9 @@ def supervise(place: Place, owner: int | None) -> int:
             finally:
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # what the killed left behind has become ours, and nobody else's to bury
+                pass
         place.state_file.unlink(missing_ok=True)
         print("Everything has ended.")
     return code
@@ -302,7 +313,8 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
     for name, command in servers.items():
         group.start(name, [sys.executable, "-m", *command], base, ROOT)
     print(f"Starting {', '.join(servers)}" + (f"; from the environment: {', '.join(theirs)}" if theirs else ""))
-    urls = group.wait_for_urls(servers, PATIENCE)
+    group.start("metadata", [sys.executable, "-m", "local.metadata", "--data", str(place.folder / "metadata")], base, ROOT)
+    urls = group.wait_for_urls([*servers, "metadata"], PATIENCE)
     if "sentry" in urls:
         env["SENTRY_DSN"] = urls["sentry"]
     _make_buffers(env)
@@ -310,10 +322,8 @@ def _start(place: Place, group: Group, owner: int | None) -> dict[str, str]:
 
     port = urlsplit(env["AIRFLOW_URL"]).port or 0
     password = env["AIRFLOW_PASSWORD"]
-    metadata = group.processes["redshift"].said(f"postgres {METADATA}") or ""
-    configured = airflow.configuration(
-        place.folder / "airflow", port=port, metadata=metadata.replace("postgresql://", "postgresql+psycopg2://"), password=password
-    )
+    metadata = urls["metadata"].replace("postgresql://", "postgresql+psycopg2://")
+    configured = airflow.configuration(place.folder / "airflow", port=port, metadata=metadata, password=password)
     configured["PYTHONPATH"] = _python_path(os.environ)
     _write(place.env_file, _shell({name: env[name] for name in _LISTED if name in env}))
     _write(place.airflow_file, _shell(configured))
@@ -380,7 +390,7 @@ def _plan(place: Place, theirs: Mapping[str, str], ports: Mapping[str, int] = PO
         "kinesis": ["local.kinesis", "--port", str(port["kinesis"]), "--region", region],
         "redshift": [
             *("local.redshift", "--port", str(port["redshift"]), "--data", str(place.folder / "redshift")),
-            *("--s3-endpoint", env.get("AWS_ENDPOINT_URL", ""), "--postgres-database", METADATA),
+            *("--s3-endpoint", env.get("AWS_ENDPOINT_URL", "")),
         ],
         "slack": ["local.slack", "--port", str(port["slack"]), "--token", "xoxb-local", "--channel", env["SLACK_CHANNEL"]],
         "sentry": ["local.sentry", "--port", str(port["sentry"])],
@@ -389,8 +399,7 @@ def _plan(place: Place, theirs: Mapping[str, str], ports: Mapping[str, int] = PO
             *(part for source, stream in streams for part in ("--stream", f"{source}={stream}")),
         ],
     }
-    # Airflow's own database is in the local Redshift's PostgreSQL, also where the warehouse is somewhere else.
-    return env, {name: command for name, command in commands.items() if name in ours or name == "redshift"}
+    return env, {name: command for name, command in commands.items() if name in ours}
 
 
 def _make_buffers(env: Mapping[str, str]) -> None:
@@ -432,16 +441,45 @@ def _wait_for(group: Group, owner: int | None, what: str, done: Callable[[], boo
         time.sleep(0.3)
 
 
-def _watch(group: Group, owner: int | None) -> None:
-    """Return never: wait for the end of this process's errand, and tell of processes that end before."""
+def _watch(group: Group, owner: int | None, wanted: threading.Event) -> None:
+    """Wait for the end of this process's errand, and tell of processes that end before; return where they are wanted again."""
     told: set[str] = set()
-    while True:
+    wanted.clear()
+    while not wanted.is_set():
         for process in list(group.processes.values()):
             if process.ended and process.name not in told:
                 told.add(process.name)
                 print(f"{process.name} has ended with {process.popen.returncode}. The end of {process.log}:\n{process.tail()}")
         _look_at(owner)
         time.sleep(0.5)
+
+
+def _start_again(group: Group, env: Mapping[str, str]) -> dict[str, int]:
+    """Start what has ended, as it was started; return the process ids of all."""
+    ended = [process for process in group.processes.values() if process.ended]
+    for process in ended:
+        print(f"Starting {process.name} again")
+        process.start()
+    names = {process.name for process in ended}
+    group.wait_for_urls(names.difference(airflow.SERVICES), PATIENCE)
+    if names & {"aws", "kinesis"}:
+        print("What the buckets and streams held is gone: the local AWS keeps it in memory")
+        _make_buffers(env)
+    return {process.name: process.popen.pid for process in group.processes.values()}
+
+
+def _mend(place: Place, say: Callable[[str], None]) -> None:
+    """Have the supervisor start what has ended, and wait until all is there; raises NotUp where it does not come to that."""
+    ended = [name for name, pid in place.state().get("services", {}).items() if not _alive(pid)]
+    if "metadata" in ended:  # it would come back at another address than Airflow knows
+        raise NotUp(f"Airflow's database has ended; see {place.logs}. make down, then make up, begins anew with what is kept.")
+    say(f"Starting what has ended: {', '.join(ended)}")
+    os.kill(place.state()["pid"], signal.SIGUSR1)
+    deadline = time.monotonic() + PATIENCE
+    while not (status(place)[1] and all(place.airflow().healthy().values())):
+        if not place.is_supervised() or time.monotonic() > deadline:
+            raise NotUp(f"{', '.join(ended)} could not be started again; see {place.logs}. make down, then make up, begins anew.")
+        time.sleep(0.3)
 
 
 def _look_at(owner: int | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 import pytest
 
@@ -13,7 +15,7 @@ from local.stack import Place
 @pytest.mark.end_to_end
 @pytest.mark.timeout(600)
 def test_the_scheduler_delivers_what_was_sent_and_nothing_is_left_behind(tmp_path):
-    """Rows, books, quarantine, names, log and Slack agree with what went in; every process ends with the stack."""
+    """Rows, books, quarantine, names, log and Slack agree with what went in, also after Redshift was killed; all ends with the stack."""
     place = Place(tmp_path)
     said = []
 
@@ -21,11 +23,16 @@ def test_the_scheduler_delivers_what_was_sent_and_nothing_is_left_behind(tmp_pat
         outcome, expected = deliver(place, env, 600, say=print)
         differences = outcome.differences(expected)
         stack.up(place, say=said.append)
-        text, well = stack.status(place)
         supervisor = psutil.Process(place.state()["pid"])
+        psutil.Process(place.state()["services"]["redshift"]).kill()
+        while stack.status(place)[1]:
+            time.sleep(0.1)
+        stack.up(place, say=said.append)
+        text, well = stack.status(place)
+        differences += outcome.differences(expected)
         processes = [supervisor, *supervisor.children(recursive=True)]
 
     assert differences == []
-    assert said == ["The stack is already up."]
+    assert said == ["The stack is already up.", "Starting what has ended: redshift"]
     assert well, text
     assert [process for process in processes if process.is_running()] == []

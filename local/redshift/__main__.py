@@ -20,9 +20,6 @@ def main() -> int:
     parser.add_argument("--s3-endpoint", help="where COPY reads; without it the AWS environment says so")
     parser.add_argument("--user", default="polku")
     parser.add_argument("--database", default="polku")
-    parser.add_argument(
-        "--postgres-database", action="append", default=[], help="a plain database to make underneath; its address is printed"
-    )
     arguments = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,8 +34,6 @@ def main() -> int:
         **password,
     )
     with server:
-        for name in arguments.postgres_database:
-            print(f"postgres {name} {server.postgres_dsn(name)}")
         print(f"ready {server.host}:{server.port} ca {server.ca_folder}", flush=True)
         while not ended.wait(3600):
             pass
