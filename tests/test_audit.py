@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from polku import audit
+from polku import archive, audit
 from polku.audit import Copy, judge
 from tests.delivery import delivering, event
 
@@ -292,6 +292,19 @@ def test_an_event_that_waits_to_be_loaded_is_found(delivery):
     (found,) = delivery.trace("h")
 
     assert (found["outcome"], found["batch"]) == ("waiting", delivery.batch("server", 3).id)
+
+
+@pytest.mark.parametrize("body", [None, b"damaged"])
+def test_a_batch_that_waits_for_a_raw_object_hides_no_other_event(delivery, caplog, body):
+    """Such a batch may wait for long; it is said that it could not be looked through."""
+    batch = delivery.batch("server", 3)
+    (key,) = (raw.key for part in archive.read_manifest(delivery.s3, delivery.name, batch).parts for raw in part.objects)
+
+    with replaced(delivery, key, body):
+        (found,) = delivery.trace("f")
+
+    assert found["outcome"] == "row"
+    assert f"of {batch.id} waits and could not be looked through" in caplog.text
 
 
 @pytest.mark.parametrize("id_", ["nobody", "'; drop table x; --", "\\", "%s"])

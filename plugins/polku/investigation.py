@@ -311,7 +311,10 @@ def _find_waiting(scope: Scope, manifest: Manifest, message_id: str, *, show: bo
     batch = Batch.parse(manifest.batch)
     for part in manifest.parts:
         finder = _Finder(message_id)
-        transform.transform(scope.opened(part), scope.rules(batch), _nobody, finder)
+        try:
+            transform.transform(scope.opened(part), scope.rules(batch), _nobody, finder)
+        except (SettingsError, ValueError) as error:  # gone, or damaged
+            log.warning("%s of %s waits and could not be looked through to its end; the event may be in it: %s", part.name, batch, error)
         for row in finder.rows:
             place = _Place(scope, batch, row["position"] or "", Manifest(batch=batch.id, parts=(part,)))
             yield Sighting(
