@@ -117,6 +117,10 @@ class Group:
         self.processes[name] = Process(name, log, popen, lambda: self.start(name, command, env, cwd))
         return self.processes[name]
 
+    def pids(self) -> dict[str, int]:
+        """Return the process ids by name."""
+        return {name: process.popen.pid for name, process in self.processes.items()}
+
     def check(self) -> None:
         """Raise Failed where a process has ended."""
         for process in self.processes.values():

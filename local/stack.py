@@ -275,17 +275,13 @@ def supervise(place: Place, owner: int | None) -> int:
             _write(place.state_file, json.dumps(state))
             try:
                 env = _start(place, group, owner)
-                state = {
-                    **state,
-                    "ready": True,
-                    "env": str(place.env_file),
-                    "services": {p.name: p.popen.pid for p in group.processes.values()},
-                }
+                state |= {"ready": True, "env": str(place.env_file), "services": group.pids()}
                 _write(place.state_file, json.dumps(state))
                 print(f"Ready.\n{addresses(env, place)}")
                 while True:
                     _watch(group, owner, wanted)
-                    state["services"] = _start_again(group, env)
+                    _start_again(group, env)
+                    state["services"] = group.pids()
                     _write(place.state_file, json.dumps(state))
             except _Stop:
                 print("Stopping.")
@@ -454,8 +450,8 @@ def _watch(group: Group, owner: int | None, wanted: threading.Event) -> None:
         time.sleep(0.5)
 
 
-def _start_again(group: Group, env: Mapping[str, str]) -> dict[str, int]:
-    """Start what has ended, as it was started; return the process ids of all."""
+def _start_again(group: Group, env: Mapping[str, str]) -> None:
+    """Start what has ended, as it was started."""
     ended = [process for process in group.processes.values() if process.ended]
     for process in ended:
         print(f"Starting {process.name} again")
@@ -465,7 +461,6 @@ def _start_again(group: Group, env: Mapping[str, str]) -> dict[str, int]:
     if names & {"aws", "kinesis"}:
         print("What the buckets and streams held is gone: the local AWS keeps it in memory")
         _make_buffers(env)
-    return {process.name: process.popen.pid for process in group.processes.values()}
 
 
 def _mend(place: Place, say: Callable[[str], None]) -> None:

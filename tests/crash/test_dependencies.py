@@ -275,18 +275,20 @@ def _assert_held_and_healed(world, at, reason):
     assert_right(world)
 
 
+def _replace(world, key):
+    """Drop another file under the name of one that waits."""
+    world.stack.s3.put_object(Bucket=world.name, Key=key, Body=event("new"))
+    world.sent["server"].events["new"] += 1
+    world.sent["server"].users.add("u-new")
+
+
 def test_a_buffer_file_that_is_replaced_while_it_is_read_is_taken_as_it_is_then(world):
     """A file is its key and its ETag; the one that was listed is no more."""
     key = world.drop("server", "old")
     world.sent["server"].events.clear()
     world.sent["server"].users.clear()
 
-    def replace():
-        world.stack.s3.put_object(Bucket=world.name, Key=key, Body=event("new"))
-        world.sent["server"].events["new"] += 1
-        world.sent["server"].users.add("u-new")
-
-    scene = Scene(world, "s3", "COPY raw/", replace)
+    scene = Scene(world, "s3", "COPY raw/", lambda: _replace(world, key))
     world.run("server")
 
     assert scene.met == 1
@@ -298,12 +300,7 @@ def test_a_buffer_file_that_is_replaced_between_copy_and_delete_is_another_file(
     """The copy holds what was there; what has come since is not deleted unread."""
     key = world.drop("server", "old")
 
-    def replace():
-        world.stack.s3.put_object(Bucket=world.name, Key=key, Body=event("new"))
-        world.sent["server"].events["new"] += 1
-        world.sent["server"].users.add("u-new")
-
-    scene = Scene(world, "s3", "DELETE buffer/", replace)
+    scene = Scene(world, "s3", "DELETE buffer/", lambda: _replace(world, key))
     world.run("server")
 
     assert scene.met == 1
